@@ -167,6 +167,7 @@ on_both_dialects! {
     incarnations:
         a_log_that_lost_its_end_goes_on_at_its_end
         what_ran_before_kafka_told_of_a_new_topic_is_listed
+        the_range_lost_with_a_topic_reaches_to_its_last_known_end
         partitions_that_a_new_topic_does_not_have_are_ended
         a_partition_that_was_added_waits_for_the_older_ones
         the_id_of_an_earlier_topic_is_no_new_topic;
@@ -336,5 +337,6 @@ on_both_dialects! {
         minutes_are_summed_over_processes_and_written_again_without_harm
         failures_are_put_together_by_fingerprint
         parked_lanes_are_listed_by_their_heads
-        a_dead_letter_is_known_with_its_outcome;
+        a_dead_letter_is_known_with_its_outcome
+        letters_of_one_id_and_two_sources_have_fates_of_their_own;
 }

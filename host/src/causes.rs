@@ -42,6 +42,8 @@ pub const RETENTION_NEAR: &str = "retention_near";
 /// Code of parked records that Kafka will remove soon and that exceed the bytes
 /// that may be copied.
 pub const COPIED_FULL: &str = "copied_full";
+/// Code of parked records that Kafka removed before they were copied.
+pub const RECORDS_REMOVED: &str = "records_removed";
 /// Code of a group or binding that a person or the configuration paused.
 pub const PAUSED: &str = "paused";
 /// Code of deliveries that wait for a person.
@@ -205,6 +207,13 @@ impl Cause {
     pub fn awaits_person(mut self) -> Self {
         self.weight = Weight::AwaitsPerson;
         self.at_once()
+    }
+
+    /// Leaves it to a person to decide, unless the cause passes by itself.
+    #[must_use]
+    pub fn left_to_person(mut self) -> Self {
+        self.weight = Weight::AwaitsPerson;
+        self
     }
 
     /// Shows the cause at once: for causes that cannot pass by themselves.

@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use courier::store::{DeadLetterFilter, FailureFilter, MinuteRow, NewOutbound, PaceRow, Page};
+use courier::store::{
+    DeadLetterFilter, FailureFilter, LetterFate, MinuteRow, NewOutbound, PaceRow, Page, RelayResult, Relayed, SHARDS,
+};
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 
 use super::Database;
-use super::owner::{GROUP, Owner, at, failed, handled, join, reopened, retrying, waiting};
+use super::owner::{GROUP, LEASE, Owner, at, emission, failed, handled, join, reopened, retrying, waiting};
 
 const SOON: Timestamp = Timestamp(i64::MAX / 2);
 
@@ -154,4 +156,44 @@ pub async fn a_dead_letter_is_known_with_its_outcome(database: Database) {
     }
     let elsewhere = DeadLetterFilter { topic: Some("other".into()), ..DeadLetterFilter::default() };
     assert!(store.dead_letters(&elsewhere, &page(10)).await.unwrap().items.is_empty());
+}
+
+/// Issue 16: letters of two messages with one id, of different sources, shared
+/// the fate that is shown.
+pub async fn letters_of_one_id_and_two_sources_have_fates_of_their_own(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    let shards = store.lease_shards(owner.writer, SHARDS, LEASE).await.unwrap();
+    let given_up = |offset: i64, source: &str| {
+        let mut row = failed(offset);
+        row.message_id = "1".to_owned();
+        let letter = NewOutbound {
+            topic: "dlq.order.stock".into(),
+            source: source.to_owned(),
+            listed: false,
+            group: Some(GROUP.to_owned()),
+            ..emission("1", None, 0)
+        };
+        row.outbound.push(letter);
+        row
+    };
+    owner.settle(3, vec![given_up(0, "/eu"), given_up(1, "/us"), given_up(2, "")]).await;
+    let fates = async || {
+        let mut letters = store.dead_letters(&DeadLetterFilter::default(), &page(10)).await.unwrap().items;
+        letters.sort_by_key(|letter| letter.key.offset);
+        letters.into_iter().map(|letter| letter.fate).collect::<Vec<_>>()
+    };
+    assert_eq!(fates().await, [LetterFate::Waiting; 3]);
+    let mut results = Vec::new();
+    for row in store.outbound(&shards, 10, &[]).await.unwrap() {
+        let result = match row.source.as_str() {
+            "/eu" => RelayResult::Taken { partition: 0, offset: Offset(9) },
+            "/us" => RelayResult::Undelivered { code: "too_large", reason: "too large".to_owned() },
+            _ => continue,
+        };
+        results.push(Relayed { id: row.id, shard: row.shard, result });
+    }
+    assert_eq!(results.len(), 2);
+    store.relayed(&shards, &results).await.unwrap();
+    assert_eq!(fates().await, [LetterFate::Sent, LetterFate::Undelivered, LetterFate::Waiting]);
 }

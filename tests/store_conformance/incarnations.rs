@@ -2,7 +2,8 @@
 //! partitions or with more.
 
 use courier::store::incarnations::{LOG_LOST_ITS_END, PARTITION_GONE};
-use courier::store::{ClaimRequest, Growth, OlderPartition, SharedStore, StoreError, TopicOfGroup};
+use courier::store::seek::SeekMove;
+use courier::store::{ClaimRequest, Growth, OlderPartition, SeenLogEnd, SharedStore, StoreError, TopicOfGroup};
 use courier_core::message::Offset;
 use courier_core::status::State;
 
@@ -56,6 +57,51 @@ pub async fn what_ran_before_kafka_told_of_a_new_topic_is_listed(database: Datab
     let lost = store.lost_ranges(10).await.unwrap();
     assert_eq!((lost[0].from, lost[0].to), (Offset(5), Offset(8)));
     assert!(lost[0].why.contains("created anew") && lost[0].why.contains("5 to 8"), "{}", lost[0].why);
+}
+
+/// Issue 16: the lost range of a topic that was deleted with unhandled records
+/// was shorter than what was lost.
+pub async fn the_range_lost_with_a_topic_reaches_to_its_last_known_end(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    let hears = ClaimRequest { listener: Some("host-1".into()), ..request(owner.writer, GROUP, 0) };
+    store.claim(&hears).await.unwrap();
+    owner.settle(4, vec![handled(0), handled(1), handled(2), handled(3)]).await;
+    let seen = |log_topic: &str, topic_id: &str, end| SeenLogEnd {
+        log_topic: log_topic.to_owned(),
+        partition: 0,
+        topic_id: topic_id.to_owned(),
+        end: Offset(end),
+    };
+    for ends in [
+        vec![seen(TOPIC, "topic-1", 30), seen("order.broadcast", "topic-1", 7)],
+        vec![seen(TOPIC, "topic-1", 40), seen(TOPIC, "topic-2", 950)],
+        vec![seen(TOPIC, "topic-1", 20), SeenLogEnd { partition: 1, ..seen(TOPIC, "topic-1", 800) }],
+    ] {
+        store.keep_log_ends(&ends).await.unwrap();
+    }
+    // Retention leaves them while a group stands there, and no others.
+    while store.prune(std::time::Duration::ZERO).await.unwrap() {}
+    let anew = |claim: ClaimRequest| ClaimRequest { topic_id: "topic-2".into(), log_end: Offset(5), ..claim };
+    store.claim(&anew(request(owner.writer, GROUP, 0))).await.unwrap();
+    store.claim(&anew(hears)).await.unwrap();
+    let lost = store.lost_ranges(10).await.unwrap();
+    let ranges: Vec<_> = lost.iter().map(|range| (range.listener.as_deref(), range.from.0, range.to.0)).collect();
+    assert_eq!(ranges, [(Some("host-1"), 0, 7), (None, 4, 40)]);
+    assert_eq!(lost[1].position, Some(owner.claimed.position), "its deliveries are those of the old topic");
+
+    // A log that lost its end begins to grow from there.
+    let short =
+        |end| ClaimRequest { topic_id: "topic-2".into(), log_end: Offset(end), ..request(owner.writer, GROUP, 0) };
+    store.keep_log_ends(&[seen(TOPIC, "topic-2", 900)]).await.unwrap();
+    let claimed = store.claim(&short(900)).await.unwrap();
+    store.seek(&[SeekMove { position: claimed.position, to: Offset(700) }], "a seek").await.unwrap();
+    store.claim(&short(600)).await.unwrap();
+    let lost = store.lost_ranges(1).await.unwrap();
+    assert_eq!((lost[0].from, lost[0].to), (Offset(600), Offset(900)));
+    store.claim(&short(500)).await.unwrap();
+    let lost = store.lost_ranges(1).await.unwrap();
+    assert_eq!((lost[0].from, lost[0].to), (Offset(500), Offset(600)));
 }
 
 pub async fn partitions_that_a_new_topic_does_not_have_are_ended(database: Database) {

@@ -22,6 +22,15 @@ pub struct LogRange {
     pub end: Offset,
 }
 
+/// How long Kafka keeps the records of a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// For how long; none where that is for ever, or Kafka does not tell.
+    pub time: Option<Duration>,
+    /// Whether it removes the oldest ones too once the log is too large.
+    pub by_size: bool,
+}
+
 /// The records of a log that Kafka may remove soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NearEnd {
@@ -35,19 +44,28 @@ pub struct NearEnd {
 }
 
 impl NearEnd {
-    /// The records near their end at `now`, in a log that keeps records for
-    /// `retention`.
+    /// The records near their end at `now`, in a log with these limits.
     #[must_use]
-    pub fn of(log: LogRange, retention: Option<Duration>, now: Timestamp) -> Self {
+    pub fn of(log: LogRange, retention: Retention, now: Timestamp) -> Self {
         let LogRange { start, end } = log;
-        // A log that still has its first record was never cut, so its start says
-        // nothing about a removal.
-        let below = if start.0 > 0 { Offset(start.0 + (end.0 - start.0).max(0) / LAST_PART + 1) } else { start };
-        let recorded_until = retention.map(|kept| {
+        // A log that still has its first record was never cut, and only a limit
+        // of its size says that it will be.
+        let below = if start.0 > 0 || retention.by_size {
+            Offset(start.0 + (end.0 - start.0).max(0) / LAST_PART + 1)
+        } else {
+            start
+        };
+        let recorded_until = retention.time.map(|kept| {
             let kept = micros(kept);
             Timestamp(now.0.saturating_sub(kept - kept / LAST_PART))
         });
         Self { from: start, below, recorded_until }
+    }
+
+    /// The records that are removed already, of a log that starts at `start`.
+    #[must_use]
+    pub fn removed(start: Offset) -> Self {
+        Self { from: Offset(0), below: start, recorded_until: None }
     }
 
     /// The same without the records below `from`.
@@ -90,7 +108,8 @@ fn micros(duration: Duration) -> i64 {
 mod tests {
     use super::*;
 
-    const HOUR: Option<Duration> = Some(Duration::from_secs(3_600));
+    const HOUR: Retention = Retention { time: Some(Duration::from_secs(3_600)), by_size: false };
+    const FOR_EVER: Retention = Retention { time: None, by_size: false };
 
     fn log(start: i64, end: i64) -> LogRange {
         LogRange { start: Offset(start), end: Offset(end) }
@@ -105,24 +124,30 @@ mod tests {
         let near = |now| NearEnd::of(log(0, 110), HOUR, minute(now)).contains(Offset(7), minute(0));
         assert!(!near(53));
         assert!(near(54) && near(60) && near(9_999));
-        assert!(!NearEnd::of(log(0, 110), None, minute(9_999)).contains(Offset(7), minute(0)), "kept for ever");
+        assert!(!NearEnd::of(log(0, 110), FOR_EVER, minute(9_999)).contains(Offset(7), minute(0)), "kept for ever");
         assert!(!NearEnd::of(log(8, 110), HOUR, minute(60)).contains(Offset(7), minute(0)), "it is gone already");
     }
 
     #[test]
     fn a_record_is_near_its_end_once_the_start_of_the_log_is() {
-        let near = |offset| NearEnd::of(log(100, 200), None, minute(0)).contains(Offset(offset), minute(0));
+        let near = |offset| NearEnd::of(log(100, 200), FOR_EVER, minute(0)).contains(Offset(offset), minute(0));
         assert!(near(100) && near(110));
         assert!(!near(99) && !near(111));
-        let young = NearEnd::of(log(0, 200), None, minute(0));
+        let young = NearEnd::of(log(0, 200), FOR_EVER, minute(0));
         assert!(!young.contains(Offset(0), minute(0)), "a log that never lost its start");
-        let short = NearEnd::of(log(5, 8), None, minute(0));
+        let by_size = Retention { by_size: true, ..FOR_EVER };
+        let limited = NearEnd::of(log(0, 200), by_size, minute(0));
+        assert!(limited.contains(Offset(20), minute(0)), "its size will cut it");
+        assert!(!limited.contains(Offset(21), minute(0)));
+        let removed = NearEnd::removed(Offset(100));
+        assert!(removed.contains(Offset(99), minute(0)) && !removed.contains(Offset(100), minute(0)));
+        let short = NearEnd::of(log(5, 8), FOR_EVER, minute(0));
         assert!(short.contains(Offset(5), minute(0)) && !short.contains(Offset(6), minute(0)));
     }
 
     #[test]
     fn what_was_looked_at_is_passed() {
-        let near = NearEnd::of(log(100, 200), None, minute(0)).at_least(Offset(105));
+        let near = NearEnd::of(log(100, 200), FOR_EVER, minute(0)).at_least(Offset(105));
         assert!(!near.contains(Offset(104), minute(0)) && near.contains(Offset(105), minute(0)));
         assert_eq!(near.at_least(Offset(3)), near);
     }

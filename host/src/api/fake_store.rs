@@ -234,8 +234,10 @@ impl Store for FakeStore {
     async fn lost_ranges(&self, _: u32) -> Result<Vec<LostRange>, StoreError> {
         drop(self.read()?);
         let range = |group: &str, topic: &str| LostRange {
+            position: Some(PositionId(1)),
             group: group.into(),
             topic: topic.into(),
+            listener: None,
             partition: 0,
             from: Offset(3),
             to: Offset(9),

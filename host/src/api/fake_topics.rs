@@ -10,8 +10,8 @@ use courier_core::retention::NearEnd;
 
 use super::fake_store::{FakeStore, absent};
 use crate::store::{
-    Copies, Dedupe, Endangered, Growth, HandledBy, Incarnations, PositionId, RecordCopies, SameTopic, StoreError,
-    TopicOfGroup,
+    Copies, Dedupe, Endangered, Growth, HandledBy, Incarnations, PositionId, RecordCopies, SameTopic, SeenLogEnd,
+    StoreError, TopicOfGroup,
 };
 
 #[async_trait]
@@ -25,6 +25,10 @@ impl Incarnations for FakeStore {
     }
 
     async fn keep_growth(&self, _: &TopicOfGroup<'_>, _: i32, _: i32, _: &[(i32, Offset)]) -> Result<(), StoreError> {
+        absent()
+    }
+
+    async fn keep_log_ends(&self, _: &[SeenLogEnd]) -> Result<(), StoreError> {
         absent()
     }
 }

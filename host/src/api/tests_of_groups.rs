@@ -1,11 +1,13 @@
 //! Requests about groups, and about groups that no node runs.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 
 use super::auth::Role;
-use super::testing::{Host, World, binding, delivery, position};
+use super::testing::{Host, World, binding, delivery, message, message_row, position};
 use crate::causes::{COPIED_FULL, Cause, HELD, PAUSED, RETENTION_NEAR, Subject, UNDELIVERED_FULL};
-use crate::store::{DeliveryKey, NodeBinding, PositionId};
+use crate::store::{DeliveryKey, NodeBinding, PositionId, PositionRow};
 use courier_core::message::Offset;
 use courier_core::status::State;
 
@@ -217,4 +219,33 @@ async fn records_that_retention_will_remove_are_listed_before_they_are_lost() {
     let (group, told) = listed(World { causes: world.causes, ..self::world() }).await;
     assert_eq!((&group["cause"]["code"], &group["cause"]["fields"]["count"]), (&json!("copied_full"), &json!("92")));
     assert!(told.iter().any(|told| told["kind"] == "stopped" && told["cause"]["code"] == "copied_full"), "{told:?}");
+}
+
+/// Issue 16: messages of a topic that was deleted stayed COMMITTED in the
+/// answers for ever.
+#[tokio::test]
+async fn a_message_that_kafka_lost_is_not_shown_as_waiting() {
+    let anew = PositionRow { next: Offset(0), incarnation: 1, ..position(9, "stock", "order", 0) };
+    let world = || World {
+        messages: vec![message_row("order", 5)],
+        positions: vec![anew.clone()],
+        bindings: vec![binding("stock", &["order"])],
+        ..World::default()
+    };
+    let host = Host::start(world(), &[]).await;
+    let (status, shown) = host.ask("GET", "/v1/messages/m-5", None).await;
+    assert_eq!((status, shown["deliveries"].as_array().map(Vec::len)), (200, Some(1)), "{shown}");
+    let delivery = &shown["deliveries"][0];
+    assert_eq!(
+        (&delivery["state"], &delivery["group"], &delivery["id"]),
+        (&json!("HANDLE_FAIL"), &json!("stock"), &json!("1-5"))
+    );
+    assert_eq!(delivery["reason"], "it was not handled: retention");
+    let (status, alone) = host.ask("GET", "/v1/deliveries/1-5", None).await;
+    assert_eq!((status, &alone["state"], &alone["offset"]), (200, &json!("HANDLE_FAIL"), &json!(5)), "{alone}");
+    // The record is there: its group has not come to it yet.
+    let records = HashMap::from([(("order".to_owned(), 5), message("order", 5))]);
+    let host = Host::start(World { records, ..world() }, &[]).await;
+    let (_, shown) = host.ask("GET", "/v1/messages/m-5", None).await;
+    assert_eq!(shown["deliveries"][0]["state"], "COMMITTED", "{shown}");
 }

@@ -245,26 +245,41 @@ impl Drop for HeldBack {
     }
 }
 
-/// Awaits a call for `timeout`, to which the time for which it was throttled is
-/// added. `None` when the time is over before the call ends.
+/// Awaits a call for `timeout`, to which the time is added for which it was
+/// throttled, and in which the host itself did not run since it was stopped or
+/// frozen. `None` when the time is over before the call ends.
 pub(super) async fn in_time<T>(
     mut call: impl Future<Output = T> + Unpin,
     timeout: Duration,
     meter: &Meter,
 ) -> Option<T> {
     let begun = Instant::now();
-    let mut left = timeout;
+    let (mut left, mut frozen) = (timeout, Duration::ZERO);
     loop {
-        if let Ok(ended) = tokio::time::timeout(left, &mut call).await {
+        let (wait, waits_since) = (left.min(HEARTBEAT), Instant::now());
+        if let Ok(ended) = tokio::time::timeout(wait, &mut call).await {
             return Some(ended);
         }
-        left = (timeout + meter.held()).saturating_sub(begun.elapsed());
+        frozen += gap(wait, waits_since.elapsed());
+        left = (timeout + meter.held() + frozen).saturating_sub(begun.elapsed());
         if meter.is_held() {
             left = left.max(LOOK_AGAIN);
         } else if left.is_zero() {
             return None;
         }
     }
+}
+
+/// How long a call is awaited between two readings of the clock.
+const HEARTBEAT: Duration = Duration::from_millis(250);
+/// A reading that is late by as much or more tells that the host did not run.
+/// Less than that a busy processor may take.
+const LATE: Duration = Duration::from_secs(1);
+
+/// How long the host did not run in a wait that took `waited` in place of `wait`.
+fn gap(wait: Duration, waited: Duration) -> Duration {
+    let late = waited.saturating_sub(wait);
+    if late >= LATE { late } else { Duration::ZERO }
 }
 
 /// How often a call that is throttled past its timeout is checked.
@@ -342,6 +357,30 @@ mod tests {
         meter.reset();
         assert_eq!(meter.held(), Duration::ZERO, "the next call was not held");
         assert!(in_time(std::future::pending::<()>(), timeout, &meter).await.is_none());
+    }
+
+    /// Issue 16: SIGSTOP of the host within an attempt counted as a time-out of
+    /// its handler.
+    #[tokio::test]
+    async fn time_in_which_the_host_did_not_run_is_not_the_calls() {
+        let (meter, timeout) = (Meter::default(), Duration::from_millis(300));
+        let frozen_for = LATE + HEARTBEAT * 4;
+        // The thread stands still, and with it the call and whoever awaits it.
+        let stops = async || std::thread::sleep(frozen_for);
+        let ends_late = Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            stops().await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        });
+        assert!(in_time(ends_late, timeout, &meter).await.is_some(), "20 ms were its own");
+        let begun = Instant::now();
+        let never_ends = Box::pin(async {
+            stops().await;
+            std::future::pending::<()>().await;
+        });
+        assert!(in_time(never_ends, timeout, &meter).await.is_none(), "its own time is over in the end");
+        assert!(begun.elapsed() >= timeout + frozen_for - HEARTBEAT);
+        assert_eq!(gap(HEARTBEAT, HEARTBEAT + LATE / 2), Duration::ZERO, "a busy processor");
     }
 
     #[test]

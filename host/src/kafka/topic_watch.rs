@@ -36,6 +36,12 @@ pub struct Answers {
 }
 
 impl Answers {
+    /// What Kafka said of topics when it was asked at that time.
+    #[must_use]
+    pub fn told(topics: HashMap<String, TopicNow>, asked_at: Instant) -> Self {
+        Self { topics, asked_at: Some(asked_at), no_ids: false }
+    }
+
     /// What Kafka said of a topic; none while it said nothing.
     #[must_use]
     pub fn of(&self, topic: &str) -> Option<&TopicNow> {
@@ -71,11 +77,11 @@ impl TopicWatch {
         while !stop.is_cancelled() {
             let topics: Vec<String> = self.shared.wanted().keys().cloned().collect();
             if !topics.is_empty() {
-                let asked_at = Some(Instant::now());
+                let asked_at = Instant::now();
                 match log.topics_now(topics).await {
                     Ok(told) => {
                         let no_ids = told.is_none();
-                        let answers = Answers { topics: told.unwrap_or_default(), asked_at, no_ids };
+                        let answers = Answers { no_ids, ..Answers::told(told.unwrap_or_default(), asked_at) };
                         self.shared.answers.send_replace(Arc::new(answers));
                     }
                     Err(error) => tracing::debug!(%error, "cannot ask for the ids of topics"),
@@ -106,6 +112,12 @@ impl TopicWatch {
     /// Something looks as if a log had changed: Kafka is asked at once.
     pub fn look_now(&self) {
         self.shared.look.notify_one();
+    }
+
+    /// The last answer.
+    #[must_use]
+    pub fn last(&self) -> Arc<Answers> {
+        Arc::clone(&self.shared.answers.borrow())
     }
 
     /// Whether the broker tells no ids, as far as it was asked.

@@ -4,6 +4,7 @@
 //! A person who saved a file looks at the console or at `/readyz` and seldom at
 //! the log, so both show the state of the file.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -11,6 +12,9 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::api::ports::{Note, ReadinessReport};
 use crate::causes::{Cause, Causes, Subject};
 use crate::config::{ConfigError, ConfigProblem};
+
+/// A configuration file that is gone is known by this word.
+const MISSING: &str = "config_missing";
 
 /// The state of the configuration; clones share it.
 #[derive(Clone, Debug)]
@@ -61,6 +65,22 @@ impl ConfigStanding {
     /// Notes a file that was refused for another reason than an error in it.
     pub fn not_taken(&self, why: &str) {
         self.hold_back(why, (0, 0));
+    }
+
+    /// Notes that the file is gone. What it said last stays in force.
+    pub fn missing(&self, path: &Path) {
+        let why = format!(
+            "the configuration {} is missing: the host goes on with what it said last, and would not start again; put \
+             the file back",
+            path.display()
+        );
+        let cause = Cause::new(MISSING, why).with("file", path.display());
+        self.causes.report(Subject::Config, cause.until_cleared());
+    }
+
+    /// Notes that the file is there again.
+    pub fn back(&self) {
+        self.causes.clear_code(&Subject::Config, MISSING);
     }
 
     fn hold_back(&self, why: &str, (line, column): (usize, usize)) {
@@ -137,6 +157,24 @@ mod tests {
         assert_eq!(ready.reasons, ["[store] changed in the configuration; that takes effect after a restart"]);
         standing.taken(Vec::new(), Vec::new());
         assert!(told(&standing).reasons.is_empty(), "it was changed back");
+    }
+
+    /// Issue 16: a `courier.toml` that vanished was not told.
+    #[test]
+    fn a_missing_file_is_told_until_it_is_back() {
+        let standing = ConfigStanding::new(Causes::default());
+        standing.not_taken("it has no bindings");
+        standing.missing(Path::new("/etc/courier.toml"));
+        let degraded = told(&standing).degraded;
+        let told_of: Vec<&str> = degraded.iter().map(|one| one.why.as_str()).collect();
+        assert!(
+            told_of.iter().any(|why| why.starts_with("the configuration /etc/courier.toml is missing")),
+            "{told_of:?}"
+        );
+        assert_eq!(degraded[0].what, "config");
+        standing.back();
+        let cause = standing.causes.of(&Subject::Config).unwrap();
+        assert_eq!(cause.code, "config_refused", "what is wrong with it is another matter");
     }
 
     #[test]

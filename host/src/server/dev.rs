@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use courier_core::message::Kind;
 
-use super::Host;
 use super::reload::File;
+use super::{Host, reserve};
 use crate::config::{self, Config};
 use crate::kafka::embedded::Embedded;
 
@@ -78,7 +78,11 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     let built_in = BuiltIn { broker, servers, store: format!("sqlite://{}", kept.display()), listen: options.listen };
     built_in.replace(&mut config);
     let file = File { path, built_in: Some(built_in) };
-    let result = async { Host::start(config, true).await?.run(file).await }.await;
+    let result = async {
+        let reserved = reserve(&config)?;
+        Host::start(config, true).await?.run(reserved, file).await
+    }
+    .await;
     let _ = std::fs::remove_dir_all(scratch);
     result
 }

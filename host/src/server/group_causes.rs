@@ -11,6 +11,7 @@ use std::time::Duration;
 use courier_core::message::Offset;
 use courier_core::verdict::Verdict;
 
+use super::background::KafkaStatus;
 use super::groups::RunningGroups;
 use crate::api::ports::ParkedFull;
 use crate::causes::{Cause, Causes, HELD, NO_BINDING, PARKED_FULL, PAUSED, Subject};
@@ -30,18 +31,21 @@ const MAX_REDRIVES: u32 = 100;
 /// for: each costs a question.
 const MAX_UNREAD: usize = 1_000;
 
+/// Where logs end, by topic and partition.
+type LogEndsByPartition = HashMap<(String, i32), Offset>;
+
 /// The code of the cause that no live node owns a partition.
 const NO_OWNER: &str = "no_owner";
 
 /// Looks until it is dropped with its task.
-pub async fn watch(store: SharedStore, fleet: Arc<RunningGroups>, causes: Causes) {
+pub async fn watch(store: SharedStore, fleet: Arc<RunningGroups>, heard: Arc<KafkaStatus>, causes: Causes) {
     let (mut bindings, mut full, mut unread) = (ReportedBindings::default(), HashSet::new(), HashSet::new());
     let mut looks = 0;
     loop {
         bindings.look(&fleet.bound(), &causes);
         full = report_full(fleet.parked_full(), full, &causes);
         if looks % LOOKS_BETWEEN_QUESTIONS == 0
-            && let Err(error) = ask(&store, &fleet, &mut unread, &causes).await
+            && let Err(error) = ask(&store, &fleet, &heard.ends(), &mut unread, &causes).await
         {
             tracing::debug!(%error, "cannot look which groups stand still");
         }
@@ -130,36 +134,24 @@ fn standstill(bound: &RunningBinding) -> Sight {
 async fn ask(
     store: &SharedStore,
     fleet: &RunningGroups,
+    ends: &LogEndsByPartition,
     reported: &mut HashSet<Subject>,
     causes: &Causes,
 ) -> Result<(), StoreError> {
     let mut bindings: BTreeSet<NodeBinding> = store.live_bindings().await?.into_iter().collect();
     bindings.extend(fleet.node_bindings());
     let bound: BTreeSet<&str> = bindings.iter().map(|binding| binding.group.as_str()).collect();
-    let mut with_open = HashSet::new();
-    for totals in store.totals().await? {
-        let open = open(&totals);
-        if open > 0 {
-            with_open.insert(totals.group.clone());
-        }
-        let subject = Subject::Group(totals.group.clone());
-        if open > 0 && !bound.contains(totals.group.as_str()) {
-            causes.report(subject, nobody_runs_group(&totals.group, open));
-        } else {
-            causes.clear_code(&subject, NO_BINDING);
-        }
-        let subject = Subject::Group(totals.group.clone());
-        match totals.held {
-            0 => causes.clear_code(&subject, HELD),
-            count => causes.report(subject, held(count)),
-        }
+    let positions = store.positions().await?;
+    let totals = of_all_groups(store.totals().await?, &positions);
+    let with_open: HashSet<&str> =
+        totals.iter().filter(|totals| open(totals) > 0).map(|totals| totals.group.as_str()).collect();
+    for totals in &totals {
+        report_group(totals, bound.contains(totals.group.as_str()), lag(&totals.group, &positions, ends), causes);
     }
     report_paused(store.paused().await?, fleet, causes);
     let live: HashSet<String> =
         store.nodes().await?.into_iter().filter(|node| node.live).map(|node| node.name).collect();
-    let positions = store.positions().await?;
-    let without_reader = unread(&positions, &bindings).filter(|row| with_open.contains(&row.group));
-    report_unread(store, without_reader, reported, causes).await?;
+    report_unread(store, unread(&positions, &bindings), &with_open, ends, reported, causes).await?;
     // Where no lease is renewed, the store is in the way and says so itself:
     // nothing follows about what Kafka has given to whom.
     let unowned = if live.is_empty() { BTreeMap::new() } else { unowned(&positions, &bindings, &live) };
@@ -196,6 +188,52 @@ fn report_paused(paused: Vec<(String, String)>, fleet: &RunningGroups, causes: &
     }
 }
 
+/// The totals of all groups: one that has a position and settled nothing yet
+/// has none in the store.
+fn of_all_groups(mut totals: Vec<GroupTotals>, positions: &[PositionRow]) -> Vec<GroupTotals> {
+    let known: HashSet<String> = totals.iter().map(|totals| totals.group.clone()).collect();
+    let others: BTreeSet<&String> =
+        positions.iter().map(|row| &row.group).filter(|group| !known.contains(*group)).collect();
+    totals.extend(others.into_iter().map(|group| GroupTotals { group: group.clone(), ..GroupTotals::default() }));
+    totals
+}
+
+/// Reports what waits in a group that no live node binds, and what waits for a
+/// person in any.
+fn report_group(totals: &GroupTotals, is_bound: bool, lag: i64, causes: &Causes) {
+    let subject = Subject::Group(totals.group.clone());
+    match without_binding(totals, is_bound, lag) {
+        None => causes.clear_code(&subject, NO_BINDING),
+        Some(cause) => causes.report(subject.clone(), cause),
+    }
+    match totals.held {
+        0 => causes.clear_code(&subject, HELD),
+        count => causes.report(subject, held(count)),
+    }
+}
+
+/// The cause of what waits in a group that no live node binds.
+fn without_binding(totals: &GroupTotals, is_bound: bool, lag: i64) -> Option<Cause> {
+    match (is_bound, open(totals), lag) {
+        (true, ..) | (_, 0, 0) => None,
+        (_, 0, lag) => Some(nobody_handles(&totals.group, lag)),
+        (_, open, _) => Some(nobody_runs_group(&totals.group, open)),
+    }
+}
+
+/// Records that a position is behind the end of its log, as far as that is
+/// known.
+fn behind(row: &PositionRow, ends: &LogEndsByPartition) -> i64 {
+    // Until somebody owns it nobody follows the log.
+    let end = ends.get(&(row.topic.clone(), row.partition)).filter(|_| row.listener.is_none() && row.epoch > 0);
+    end.map_or(0, |end| end.0.saturating_sub(row.next.0).max(0))
+}
+
+/// Records that a group is behind.
+fn lag(group: &str, positions: &[PositionRow], ends: &LogEndsByPartition) -> i64 {
+    positions.iter().filter(|row| row.group == group).map(|row| behind(row, ends)).sum()
+}
+
 fn held(count: u64) -> Cause {
     let are = if count == 1 { "delivery waits" } else { "deliveries wait" };
     let why = format!("{count} {are} for a person, and their lanes with them: retry them or give them up");
@@ -216,6 +254,18 @@ fn nobody_runs_group(group: &str, open: u64) -> Cause {
     .with("open", open)
 }
 
+/// The cause of a lag that nobody works off. Whether anybody should is for a
+/// person to say: the group may have been left behind on purpose.
+fn nobody_handles(group: &str, lag: i64) -> Cause {
+    let wait = if lag == 1 { "1 record waits".to_owned() } else { format!("{lag} records wait") };
+    Cause::new(
+        NO_BINDING,
+        format!("{wait} for group {group}: no [[binding]] of a live node names the group, so nobody handles them"),
+    )
+    .left_to_person()
+    .with("lag", lag)
+}
+
 /// The cause of a redrive whose group no node runs.
 #[must_use]
 fn nobody_runs_redrive(group: &str) -> Cause {
@@ -229,23 +279,30 @@ fn nobody_runs_redrive(group: &str) -> Cause {
     .with("group", group)
 }
 
-/// Reports the partitions with open deliveries of topics that were taken from a
-/// binding, and clears those that were reported before. The group itself runs,
-/// so that nothing else tells of them.
+/// Reports the partitions of topics that were taken from a binding, in which
+/// deliveries are open or records wait, and clears those that were reported
+/// before. The group itself runs, so that nothing else tells of them.
 async fn report_unread(
     store: &SharedStore,
     unread: impl Iterator<Item = &PositionRow>,
+    with_open: &HashSet<&str>,
+    ends: &LogEndsByPartition,
     before: &mut HashSet<Subject>,
     causes: &Causes,
 ) -> Result<(), StoreError> {
     let mut now = HashSet::new();
-    for row in unread.take(MAX_UNREAD) {
-        if store.open_page(row.id, Offset(-1), 1).await?.is_empty() {
-            continue;
-        }
+    let waits = |row: &&PositionRow| with_open.contains(row.group.as_str()) || behind(row, ends) > 0;
+    for row in unread.filter(waits).take(MAX_UNREAD) {
+        let is_open =
+            with_open.contains(row.group.as_str()) && !store.open_page(row.id, Offset(-1), 1).await?.is_empty();
+        let cause = match (is_open, behind(row, ends)) {
+            (true, _) => nobody_reads(row),
+            (false, 0) => continue,
+            (false, lag) => nobody_reads_on(row, lag),
+        };
         let (group, topic, partition) = (row.group.clone(), row.topic.clone(), row.partition);
         let subject = Subject::Partition { group, topic, partition };
-        causes.report(subject.clone(), nobody_reads(row));
+        causes.report(subject.clone(), cause);
         now.insert(subject);
     }
     before.difference(&now).for_each(|subject| causes.clear_code(subject, NO_BINDING));
@@ -274,6 +331,22 @@ fn nobody_reads(row: &PositionRow) -> Cause {
         ),
     )
     .with("topic", topic)
+}
+
+/// The cause of a lag in a topic that was taken from a binding.
+fn nobody_reads_on(row: &PositionRow, lag: i64) -> Cause {
+    let PositionRow { group, topic, partition, .. } = row;
+    let wait = if lag == 1 { "1 record waits".to_owned() } else { format!("{lag} records wait") };
+    Cause::new(
+        NO_BINDING,
+        format!(
+            "{wait} in partition {partition} of topic {topic}: no [[binding]] of group {group} on a live node reads that \
+             topic any more, so nobody handles them"
+        ),
+    )
+    .left_to_person()
+    .with("topic", topic)
+    .with("lag", lag)
 }
 
 fn no_owner(group: &str, count: usize) -> Cause {
@@ -346,6 +419,41 @@ mod tests {
         let standing = cause.of(&subject).unwrap();
         assert!(standing.why.contains("partition 1 of topic refund wait"), "{}", standing.why);
         assert_eq!((standing.code, standing.fields["topic"].as_str()), (NO_BINDING, "refund"));
+    }
+
+    /// Issue 16: the lag of a group that nobody binds, or of a topic nobody
+    /// reads, had no cause.
+    #[test]
+    fn a_lag_that_nobody_works_off_is_told_and_degrades_nothing() {
+        let never_owned = PositionRow { epoch: 0, ..row(1, "mail", "order", None) };
+        let hears = PositionRow { listener: Some("host-1".into()), ..row(2, "mail", "order", None) };
+        let positions = [row(0, "mail", "order", None), never_owned, hears, row(0, "stock", "order", None)];
+        let ends = (0..3).map(|partition| (("order".to_owned(), partition), Offset(21))).collect();
+        assert_eq!((lag("mail", &positions, &ends), lag("none", &positions, &ends)), (21, 0));
+        assert_eq!(behind(&positions[0], &LogEndsByPartition::new()), 0, "nothing is known of the log");
+        let known = vec![GroupTotals { group: "stock".into(), handled: 3, ..GroupTotals::default() }];
+        let all = of_all_groups(known, &positions);
+        assert_eq!(all.iter().map(|one| one.group.as_str()).collect::<Vec<_>>(), ["stock", "mail"]);
+        let mail = GroupTotals { group: "mail".into(), ..GroupTotals::default() };
+        assert!(without_binding(&mail, true, 21).is_none() && without_binding(&mail, false, 0).is_none());
+        let told = |totals: &GroupTotals| {
+            let (causes, subject) = (Causes::default(), Subject::Group("mail".into()));
+            let cause = without_binding(totals, false, 21).unwrap();
+            causes.report(subject.clone(), cause.clone());
+            assert_eq!(causes.of(&subject), None, "a node that starts has announced nothing yet");
+            causes.report(subject.clone(), cause.at_once());
+            causes.of(&subject).unwrap()
+        };
+        let standing = told(&mail);
+        assert!(standing.why.starts_with("21 records wait for group mail"), "{}", standing.why);
+        assert!(!standing.degrades() && standing.fields["lag"] == "21");
+        assert!(told(&GroupTotals { waiting: 2, ..mail }).degrades(), "what was received was promised");
+        let causes = Causes::default();
+        let cause = nobody_reads_on(&positions[3], 1).at_once();
+        let subject = Subject::Partition { group: "stock".into(), topic: "order".into(), partition: 0 };
+        causes.report(subject.clone(), cause);
+        let why = causes.of(&subject).unwrap().why;
+        assert!(why.starts_with("1 record waits in partition 0 of topic order"), "{why}");
     }
 
     #[test]

@@ -2,28 +2,72 @@
 //! against, which topics are missing, and which partitions an open transaction
 //! holds back.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use courier_core::message::Offset;
 
 use super::background::{ENDS, FRESH, KafkaStatus, SILENCE};
 use super::groups::RunningGroups;
 use super::lag::Lags;
+use super::seen_log_ends::SeenLogEnds;
 use super::stalled_partitions::{Stalled, Stalls};
-use crate::kafka::log_reader::{LogError, LogReader};
+use crate::kafka::log_reader::{LogError, LogReader, TopicInfo};
 use crate::kafka::topic_watch::TopicWatch;
-use crate::store::SharedStore;
+use crate::store::{PositionRow, SeenLogEnd, SharedStore};
+
+/// How often the logs are asked for that nobody reads here: their lag changes
+/// nothing that is done.
+const UNREAD_LOOK: Duration = Duration::from_secs(30);
+/// Partitions of such logs: each costs a question.
+const MAX_UNREAD: usize = 1_000;
 
 /// Asks for the ends of the logs of all bound topics, and sets the lag gauges.
 pub struct LogEnds {
     log: LogReader,
     topics: TopicWatch,
     heard: Arc<KafkaStatus>,
-    /// The partitions of topics, and when they were asked for.
-    partitions: HashMap<String, (Instant, Vec<i32>)>,
+    /// The ids and partitions of topics, and when they were asked for.
+    known: HashMap<String, (Instant, TopicInfo)>,
     stalls: Stalls,
+    unread: UnreadEnds,
+}
+
+/// Where logs end in which groups stand that this host does not read for them.
+#[derive(Default)]
+struct UnreadEnds {
+    asked_at: Option<Instant>,
+    ends: HashMap<(String, i32), Offset>,
+}
+
+impl UnreadEnds {
+    /// Asks again if that is due. What is not answered is left out.
+    async fn ask(&mut self, log: &LogReader, positions: &[PositionRow], read: &HashSet<String>) {
+        if self.asked_at.is_some_and(|at| at.elapsed() < UNREAD_LOOK) {
+            return;
+        }
+        let places: BTreeSet<(String, i32)> = positions
+            .iter()
+            .filter(|row| row.listener.is_none() && row.epoch > 0 && !read.contains(&row.topic))
+            .map(|row| (row.topic.clone(), row.partition))
+            .collect();
+        self.ends.clear();
+        let begun = Instant::now();
+        for (topic, partition) in places.into_iter().take(MAX_UNREAD) {
+            match log.range(&topic, partition).await {
+                Ok((_, end)) => {
+                    self.ends.insert((topic, partition), end);
+                }
+                Err(error) => tracing::debug!(topic, partition, %error, "cannot ask where a log ends"),
+            }
+            // The logs that are read come first.
+            if begun.elapsed() > SILENCE / 2 {
+                break;
+            }
+        }
+        self.asked_at = Some(Instant::now());
+    }
 }
 
 /// What one round of questions found.
@@ -49,12 +93,12 @@ impl Round {
 impl LogEnds {
     #[must_use]
     pub fn new(log: LogReader, topics: TopicWatch, heard: Arc<KafkaStatus>) -> Self {
-        Self { log, topics, heard, partitions: HashMap::new(), stalls: Stalls::default() }
+        Self { log, topics, heard, known: HashMap::new(), stalls: Stalls::default(), unread: UnreadEnds::default() }
     }
 
     /// Asks round after round.
     pub async fn watch(mut self, store: SharedStore, fleet: Arc<RunningGroups>) {
-        let mut lags = Lags::default();
+        let (mut lags, mut seen) = (Lags::default(), SeenLogEnds::default());
         loop {
             let mut topics: HashSet<String> =
                 fleet.bound().iter().flat_map(|bound| bound.binding.topics.clone()).collect();
@@ -68,8 +112,11 @@ impl LogEnds {
                 continue;
             }
             self.heard.kafka_answered();
-            let round = self.ask(topics).await;
+            let round = self.ask(topics.clone()).await;
             if let Ok(positions) = store.positions().await {
+                if !round.is_over {
+                    self.unread.ask(&self.log, &positions, &topics).await;
+                }
                 let bound = fleet.bound();
                 let bound = bound.iter().flat_map(|bound| {
                     let topics = bound.binding.topics.iter();
@@ -77,6 +124,7 @@ impl LogEnds {
                 });
                 lags.tell(&bound.collect(), positions, &round.ends);
             }
+            seen.take(self.with_ids(&round.ends), &self.topics.last(), &store).await;
             self.report(round);
             tokio::time::sleep(ENDS).await;
         }
@@ -106,16 +154,18 @@ impl LogEnds {
 
     /// The partitions of a topic; none at all when Kafka did not say.
     async fn partitions_of(&mut self, topic: &str, round: &mut Round) -> Option<Vec<i32>> {
-        let known = self.partitions.get(topic);
-        if let Some((_, found)) = known.filter(|(at, found)| at.elapsed() < FRESH * 6 && !found.is_empty()) {
-            return Some(found.clone());
+        let known = self.known.get(topic);
+        if let Some((_, found)) = known.filter(|(at, found)| at.elapsed() < FRESH * 6 && !found.partitions.is_empty()) {
+            return Some(found.partitions.clone());
         }
         let asked = Instant::now();
         match self.log.topic(topic).await {
             Ok(info) => {
-                let found = info.map(|info| info.partitions).unwrap_or_default();
-                self.partitions.insert(topic.to_owned(), (Instant::now(), found.clone()));
-                Some(found)
+                let none = || TopicInfo { id: String::new(), partitions: Vec::new() };
+                let found = info.unwrap_or_else(none);
+                let partitions = found.partitions.clone();
+                self.known.insert(topic.to_owned(), (Instant::now(), found));
+                Some(partitions)
             }
             // What this host may not see is as if it were missing, and says
             // nothing about the others.
@@ -146,11 +196,21 @@ impl LogEnds {
             }
             // The topic was created anew with fewer partitions.
             Err(LogError::NoTopic(_)) => {
-                self.partitions.remove(topic);
+                self.known.remove(topic);
                 self.topics.look_now();
             }
             Err(error) => round.failed(&error, asked),
         }
+    }
+
+    /// Ends with the ids that their topics had before they were asked for.
+    fn with_ids(&self, ends: &HashMap<(String, i32), Offset>) -> Vec<SeenLogEnd> {
+        let with_id = |((topic, partition), end): (&(String, i32), &Offset)| {
+            let (_, info) = self.known.get(topic)?;
+            let topic_id = info.id.clone();
+            Some(SeenLogEnd { log_topic: topic.clone(), partition: *partition, topic_id, end: *end })
+        };
+        ends.iter().filter_map(with_id).collect()
     }
 
     fn report(&mut self, round: Round) {
@@ -169,6 +229,9 @@ impl LogEnds {
                 reports.kafka = Some((Instant::now(), Ok(())));
                 reports.missing = missing;
                 reports.ends = round.ends;
+                for (place, end) in &self.unread.ends {
+                    reports.ends.entry(place.clone()).or_insert(*end);
+                }
             }
         }
     }

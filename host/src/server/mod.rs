@@ -24,6 +24,7 @@ mod ports;
 mod reload;
 pub mod sandboxes;
 mod seek;
+mod seen_log_ends;
 pub mod stalled_partitions;
 mod stalled_reader;
 mod store_watch;
@@ -35,13 +36,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use self::config_standing::ConfigStanding;
-use self::config_watch::Changes;
+use self::config_watch::{Changes, ConfigChange};
 use self::connections::Bounds;
 pub use self::dev::{DevOptions, dev};
 use self::groups::RunningGroups;
@@ -57,6 +58,7 @@ use crate::publish::send::Acceptor;
 use crate::publish::transactions::Transactions;
 use crate::publish::transactions::check_back::CheckUrls;
 use crate::shutdown::{Signals, StopSignal};
+use crate::store::sqlite::HostLock;
 use crate::store::{self, SharedStore};
 use crate::supervise::{self, Task};
 
@@ -64,6 +66,8 @@ use crate::supervise::{self, Task};
 const STOP_WAIT: Duration = Duration::from_secs(15);
 /// How long accepted requests may still be answered.
 const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// Connections that may wait to be taken.
+const WAITING_CONNECTIONS: u32 = 1_024;
 /// The name in the store of the key that authenticates cached machine code.
 const ARTEFACT_KEY: &str = "artefacts";
 
@@ -74,11 +78,15 @@ const ARTEFACT_KEY: &str = "artefacts";
 /// not to be had.
 pub async fn serve(path: PathBuf) -> anyhow::Result<()> {
     let config = config::load(&path)?;
-    Host::start(config, false).await?.run(File { path, built_in: None }).await
+    // First of all: a host that cannot listen should begin nothing.
+    let reserved = reserve(&config)?;
+    Host::start(config, false).await?.run(reserved, File { path, built_in: None }).await
 }
 
 struct Host {
     config: Config,
+    /// Keeps other hosts off the store's file.
+    _store_lock: Option<HostLock>,
     store: SharedStore,
     joined: store::Joined,
     fleet: Arc<RunningGroups>,
@@ -99,6 +107,7 @@ struct Host {
 impl Host {
     async fn start(mut config: Config, dev: bool) -> anyhow::Result<Self> {
         let metrics = crate::telemetry::metrics()?;
+        let store_lock = lock_store(&config)?;
         let store = open_store(&config.store.url).await?;
         store_watch::set_clock(&store).await;
         let node: Arc<str> = config.server.node.as_str().into();
@@ -145,6 +154,7 @@ impl Host {
         let api = parts.api(&config, of_api);
         Ok(Self {
             config,
+            _store_lock: store_lock,
             store,
             joined,
             fleet,
@@ -163,8 +173,8 @@ impl Host {
     }
 
     /// Serves until a signal comes; then drains.
-    async fn run(mut self, file: File) -> anyhow::Result<()> {
-        let listener = listen(&self.config).await?;
+    async fn run(mut self, reserved: TcpSocket, file: File) -> anyhow::Result<()> {
+        let listener = listen(reserved, &self.config)?;
         let address = listener.local_addr()?;
         // Before anything runs: a paused group stays paused over a restart.
         self.fleet.recall_paused().await;
@@ -195,7 +205,17 @@ impl Host {
                         StopSignal::Stop => break None,
                         StopSignal::Reload => {}
                     },
-                    () = changes.next() => trigger = Trigger::Watch,
+                    found = changes.next() => match found {
+                        ConfigChange::Changed => trigger = Trigger::Watch,
+                        ConfigChange::Missing => {
+                            self.standing.missing(&file.path);
+                            continue;
+                        }
+                        ConfigChange::Back => {
+                            self.standing.back();
+                            continue;
+                        }
+                    },
                     why = &mut lease => break Some(name_taken(why)),
                     why = &mut fallen => break Some(why),
                 }
@@ -271,15 +291,36 @@ impl Host {
     }
 }
 
-/// Binds the listener, unless that would let anybody in.
-async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+/// Binds the address without listening yet, unless that would let anybody in.
+fn reserve(config: &Config) -> anyhow::Result<TcpSocket> {
     let listen = config.server.listen;
     anyhow::ensure!(
         !config.leaves_open(listen),
         "{listen} can be reached from other machines, and no token is needed: \
          listen on 127.0.0.1, or add [auth] with tokens to the configuration"
     );
-    TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen} ([server] listen)"))
+    let bound = || {
+        let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // A host that was killed a moment ago leaves connections behind.
+        socket.set_reuseaddr(true)?;
+        socket.bind(listen)?;
+        Ok::<_, std::io::Error>(socket)
+    };
+    bound().with_context(|| format!("cannot listen on {listen} ([server] listen)"))
+}
+
+fn listen(reserved: TcpSocket, config: &Config) -> anyhow::Result<TcpListener> {
+    let address = config.server.listen;
+    reserved.listen(WAITING_CONNECTIONS).with_context(|| format!("cannot listen on {address} ([server] listen)"))
+}
+
+/// Takes the right to the store's file, where it is one.
+fn lock_store(config: &Config) -> anyhow::Result<Option<HostLock>> {
+    let url = &config.store.url;
+    if !url.is_sqlite() {
+        return Ok(None);
+    }
+    HostLock::take(url.expose(), &config.server.node).context("cannot use the store ([store] url)")
 }
 
 fn name_taken(why: Result<String, tokio::task::JoinError>) -> String {
@@ -291,4 +332,27 @@ fn name_taken(why: Result<String, tokio::task::JoinError>) -> String {
 
 fn store_kind(url: &DatabaseUrl) -> &str {
     url.expose().split(':').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// Issue 16: a false ERROR line came before "address in use", since tasks
+    /// had begun that could only end.
+    #[tokio::test]
+    async fn an_address_in_use_is_told_before_anything_begins() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let config = config::parse("courier.toml", &format!("[server]\nlisten = \"{address}\"\n"), &|_| None).unwrap();
+        let said = format!("{:#}", reserve(&config).unwrap_err());
+        assert!(said.starts_with(&format!("cannot listen on {address}")) && said.contains("in use"), "{said}");
+        drop(taken);
+        let reserved = reserve(&config).unwrap();
+        assert!(TcpStream::connect(address).await.is_err(), "nobody would answer");
+        let _listener = listen(reserved, &config).unwrap();
+        TcpStream::connect(address).await.unwrap();
+    }
 }

@@ -217,7 +217,7 @@ impl HostParts {
         let retention = config.store.retention;
         start(Task::Retention, background::prune(store(), fleet(), retention, causes(), stop()).boxed());
         start(Task::StoreWatch, store_watch::keep(store(), self.acceptor.clone(), causes()).boxed());
-        start(Task::GroupCauses, group_causes::watch(store(), fleet(), causes()).boxed());
+        start(Task::GroupCauses, group_causes::watch(store(), fleet(), Arc::clone(&self.heard), causes()).boxed());
         start(Task::NodeBindings, bindings::keep(store(), fleet(), Arc::clone(&self.base.node)).boxed());
         start(Task::RedriveRunner, self.redrive_runner().run(stop()).boxed());
         if !compresses(&config.kafka.properties) {

@@ -90,18 +90,44 @@ impl Renewal {
         Self { begins: Offset(0), survive_below: None, reason, why: reason.to_owned(), unconfirmed: None }
     }
 
-    /// The range that is lost: `first_open` is the lowest open delivery that
-    /// ends, `last` the highest one that was ever received. Where an old log
-    /// ended is not known any more; the range reaches as far as the group got.
+    /// The range that is lost. Kafka does not tell any more where an old log
+    /// ended: the range reaches as far as the group got, or to the end that was
+    /// last seen.
     #[must_use]
-    pub fn lost(&self, next: Offset, first_open: Option<Offset>, last: Option<Offset>) -> (Offset, Offset) {
-        let to = last.map_or(next, |last| last.next().max(next));
+    pub fn lost(&self, old: &EndedLog) -> (Offset, Offset) {
+        let EndedLog { next, first_open, last, log_end } = *old;
+        let to = last.map(Offset::next).into_iter().chain(log_end).fold(next, Offset::max);
         let from = match self.survive_below {
             Some(end) => end,
             None => first_open.into_iter().chain(self.unconfirmed).fold(next, Offset::min),
         };
         (from, to)
     }
+}
+
+/// How far a group and hosts got in a log that ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EndedLog {
+    /// The position.
+    pub next: Offset,
+    /// The lowest open delivery that ends with it.
+    pub first_open: Option<Offset>,
+    /// The highest delivery that was ever received.
+    pub last: Option<Offset>,
+    /// Where it ended when a host last asked; none where none did.
+    pub log_end: Option<Offset>,
+}
+
+/// Where the log of a partition ended when a host asked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SeenLogEnd {
+    /// The topic of Kafka; broadcasts have one of their own.
+    pub log_topic: String,
+    pub partition: i32,
+    /// Kafka's id of the topic.
+    pub topic_id: String,
+    /// Last offset + 1.
+    pub end: Offset,
 }
 
 /// How a partition stands to those that were there before it.
@@ -185,6 +211,10 @@ pub trait Incarnations {
         count: i32,
         ends: &[(i32, Offset)],
     ) -> Result<(), StoreError>;
+
+    /// Keeps where logs ended, so that the range which is lost with a topic is
+    /// known once the topic is gone. An end only ever moves up.
+    async fn keep_log_ends(&self, ends: &[SeenLogEnd]) -> Result<(), StoreError>;
 }
 
 #[cfg(test)]
@@ -206,6 +236,11 @@ mod tests {
         }
     }
 
+    /// In a log of which the group has handled 300 records.
+    fn reached(first_open: Option<i64>, last: Option<i64>) -> EndedLog {
+        EndedLog { next: Offset(300), first_open: first_open.map(Offset), last: last.map(Offset), log_end: None }
+    }
+
     #[test]
     fn the_same_log_goes_on_and_another_begins_at_its_beginning() {
         let next = Offset(300);
@@ -214,8 +249,12 @@ mod tests {
         assert_eq!(Renewal::of("a", next, &claim("", 300)), None);
         let anew = Renewal::of("a", next, &claim("b", 300)).unwrap();
         assert_eq!((anew.begins, anew.reason), (Offset(3), CREATED_ANEW));
-        assert_eq!(anew.lost(next, Some(Offset(7)), Some(Offset(310))), (Offset(7), Offset(311)));
-        assert_eq!(anew.lost(next, None, None), (next, next));
+        assert_eq!(anew.lost(&reached(Some(7), Some(310))), (Offset(7), Offset(311)));
+        assert_eq!(anew.lost(&reached(None, None)), (next, next));
+        let unread = EndedLog { log_end: Some(Offset(420)), ..reached(None, Some(310)) };
+        assert_eq!(anew.lost(&unread), (next, Offset(420)), "what nobody received is lost too");
+        let seen_long_ago = EndedLog { log_end: Some(Offset(200)), ..unread };
+        assert_eq!(anew.lost(&seen_long_ago), (next, Offset(311)));
         let short = Renewal::of("", next, &claim("b", 10)).unwrap();
         assert_eq!(short.begins, Offset(3), "without an id nobody knows which of the two it is");
     }
@@ -225,8 +264,8 @@ mod tests {
         let next = Offset(300);
         let lost = Renewal::of("a", next, &claim("a", 250)).unwrap();
         assert_eq!((lost.begins, lost.survive_below), (Offset(250), Some(Offset(250))));
-        assert_eq!(lost.lost(next, Some(Offset(260)), Some(Offset(310))), (Offset(250), Offset(311)));
-        assert_eq!(lost.lost(next, None, None), (Offset(250), next));
+        assert_eq!(lost.lost(&reached(Some(260), Some(310))), (Offset(250), Offset(311)));
+        assert_eq!(lost.lost(&reached(None, None)), (Offset(250), next));
     }
 
     #[test]
@@ -243,7 +282,7 @@ mod tests {
         let next = Offset(300);
         let claim = ClaimRequest { unconfirmed: Some(Offset(295)), ..claim("b", 400) };
         let anew = Renewal::of("a", next, &claim).unwrap();
-        assert_eq!(anew.lost(next, None, None), (Offset(295), next));
+        assert_eq!(anew.lost(&reached(None, None)), (Offset(295), next));
         assert!(anew.why.contains("offsets 295 to 300 were handled"), "{}", anew.why);
         let claim = ClaimRequest { unconfirmed: Some(next), ..claim };
         assert_eq!(Renewal::of("a", next, &claim).unwrap().why, CREATED_ANEW, "nothing ran since");

@@ -57,7 +57,7 @@ pub use give_up::{GiveUp, GiveUps};
 pub use half::{AfterAsking, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, NewHalf};
 pub use handled_sets::{HandledAt, HandledSets};
 pub use identity::{Identity, SentBy, SourceHash};
-pub use incarnations::{Growth, Incarnations, OlderPartition, Renewal, TopicOfGroup};
+pub use incarnations::{EndedLog, Growth, Incarnations, OlderPartition, Renewal, SeenLogEnd, TopicOfGroup};
 pub use kept_state::{KeptState, StateUsage};
 pub use minutes::{MinuteRow, Minutes, PaceRow};
 pub use node_bindings::{NodeBinding, NodeBindings};

@@ -5,6 +5,7 @@ pub mod give_up;
 pub mod id;
 pub mod in_set;
 pub mod list;
+pub mod lost;
 pub mod retry;
 pub mod show;
 pub mod view;

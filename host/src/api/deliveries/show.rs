@@ -6,6 +6,7 @@ use axum::extract::State;
 use super::flight::{self, RecordPlace};
 use super::id;
 use super::in_set;
+use super::lost;
 use super::view::{self, DeliveryView};
 use crate::api::App;
 use crate::api::auth::{As, Caller, Viewer};
@@ -13,7 +14,7 @@ use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 use crate::api::shown::ShownKey;
-use crate::store::{DeliveryKey, PositionRow};
+use crate::store::{DeliveryKey, MAX_PAGE, PositionRow};
 
 /// A delivery with its attempts.
 #[utoipa::path(
@@ -34,7 +35,7 @@ pub(in crate::api) async fn show(
 }
 
 /// A delivery that the caller may see: from its row, from the handled set of its
-/// position, or before its first outcome.
+/// position, before its first outcome, or lost before it was handled.
 pub(super) async fn find(app: &App, caller: &Caller, text: &str) -> Result<DeliveryView, Problem> {
     let key = id::read(text)?;
     // Positions are read first: a delivery that settles in between then has a row.
@@ -48,11 +49,31 @@ pub(super) async fn find(app: &App, caller: &Caller, text: &str) -> Result<Deliv
     let position = positions.iter().find(|position| {
         position.id == key.position && caller.sees_group(&position.group) && caller.sees_topic(&position.topic)
     });
-    let Some(position) = position else { return Err(id::unknown(text)) };
+    let Some(position) = position else {
+        return lost_delivery(app, caller, key).await?.ok_or_else(|| id::unknown(text));
+    };
     if let Some(handled) = app.store.handled_at(&[key]).await?.pop().flatten() {
         return Ok(in_set::view(app, position, key.offset, &handled).await);
     }
-    flying(app, position, key).await?.ok_or_else(|| id::unknown(text))
+    if let Some(flies) = flying(app, position, key).await? {
+        return Ok(flies);
+    }
+    lost_delivery(app, caller, key).await?.ok_or_else(|| id::unknown(text))
+}
+
+/// A delivery whose record Kafka lost: its place is all that is known of it.
+async fn lost_delivery(app: &App, caller: &Caller, key: DeliveryKey) -> Result<Option<DeliveryView>, Problem> {
+    let ranges = app.store.lost_ranges(MAX_PAGE).await?;
+    let of_key = ranges.iter().find(|range| {
+        range.position == Some(key.position)
+            && (range.from..range.to).contains(&key.offset)
+            && caller.sees_group(&range.group)
+            && caller.sees_topic(&range.topic)
+    });
+    Ok(of_key.and_then(|range| {
+        let message_id = format!("{}:{}:{}", range.topic, range.partition, key.offset);
+        lost::view(range, key.offset, &message_id, ShownKey::new(None), "")
+    }))
 }
 
 /// A delivery without a row, if its record exists and is not handled yet.

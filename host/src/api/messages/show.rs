@@ -25,12 +25,16 @@ use crate::api::App;
 use crate::api::auth::{As, Caller, Viewer};
 use crate::api::deliveries::flight::{self, RecordPlace};
 use crate::api::deliveries::in_set::{self, NotRecordedView};
+use crate::api::deliveries::lost;
 use crate::api::deliveries::view::{self, DeliveryView};
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 use crate::api::time;
 use crate::store::{DeliveryFilter, DeliveryKey, DeliveryRow, HandledAt, MAX_PAGE, MessageRow, Page, PositionRow};
+
+/// The detail of a message whose record the log does not have.
+const GONE: &str = "Kafka no longer has this record";
 
 /// The response for an id.
 #[derive(Debug, Serialize, ToSchema)]
@@ -113,6 +117,9 @@ pub(in crate::api) async fn show(
                 deliveries.push(delivery);
             }
         }
+        if let Some(row) = row.as_ref().filter(|_| message.body_missing.as_deref() == Some(GONE)) {
+            add_lost(&app, &caller, place, row, &message, &mut deliveries).await?;
+        }
         let bindings = app.groups.bindings();
         let flying = flight::first_flights(&positions, &bindings, place, &type_name);
         for position in flying.filter(|position| caller.sees_group(&position.group)) {
@@ -129,6 +136,27 @@ pub(in crate::api) async fn show(
     message.deliveries = Some(deliveries);
     message.also = also(&others, &elsewhere);
     Ok(Json(MessageAnswer::Message(Box::new(message))))
+}
+
+/// Adds the deliveries of groups that lost the record before they handled it. A
+/// record of another message may lie at its place in a topic created anew.
+async fn add_lost(
+    app: &App,
+    caller: &Caller,
+    place: &RecordPlace,
+    row: &MessageRow,
+    message: &MessageView,
+    deliveries: &mut Vec<DeliveryView>,
+) -> Result<(), Problem> {
+    let ranges = app.store.lost_ranges(MAX_PAGE).await?;
+    for range in lost::ranges(&ranges, place, row.created_at).filter(|range| caller.sees_group(&range.group)) {
+        let type_name = message.type_name.as_deref().unwrap_or_default();
+        let Some(lost) = lost::view(range, place.offset, &message.id, message.key.clone(), type_name) else { continue };
+        if !deliveries.iter().any(|one| one.group == lost.group && one.listener() == lost.listener()) {
+            deliveries.push(lost);
+        }
+    }
+    Ok(())
 }
 
 /// Whether a delivery belongs to a position of its topic and partition: of a
@@ -269,7 +297,7 @@ async fn read_again(app: &App, place: &RecordPlace, expected: Option<&str>) -> C
             message.kind = place.kind;
             Contents::Whole(Box::new(message))
         }
-        Ok(_) => Contents::Missing("Kafka no longer has this record".into()),
+        Ok(_) => Contents::Missing(GONE.into()),
         Err(why) => Contents::Away(why),
     }
 }

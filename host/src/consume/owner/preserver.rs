@@ -15,7 +15,7 @@ use courier_core::message::Offset;
 use courier_core::retention::{LogRange, NearEnd, removed_at};
 use tokio::time::Instant;
 
-use super::foresight::{Doomed, Foresight};
+use super::foresight::{Doomed, Foresight, ParkedRecords};
 use super::message::{OwnerMessage, OwnerRef};
 use super::record_loader::runs;
 use crate::causes::{Causes, Subject};
@@ -115,6 +115,8 @@ impl PreserverLook {
         let topic = self.owner.place.log_topic();
         let (start, end) = self.tools.log.range(&topic, self.owner.place.partition).await?;
         let retention = self.tools.log.retention(&topic).await;
+        // No copy can be made of what a jump of the log's start has passed.
+        let removed = store.endangered(position, &NearEnd::removed(start), 1).await?;
         let mut near = NearEnd::of(LogRange { start, end }, retention, now());
         let doomed = loop {
             let endangered = store.endangered(position, &near, PAGE).await?;
@@ -128,11 +130,11 @@ impl PreserverLook {
             }
             if let Some(rest) = self.copy(&records).await? {
                 let left = store.endangered(position, &near.at_least(rest), 1).await?;
-                break doomed(&left, retention);
+                break doomed(&left, retention.time);
             }
             near = near.at_least(last.next());
         };
-        Ok(Foresight { copies: store.copies(position).await?, doomed })
+        Ok(Foresight { copies: store.copies(position).await?, doomed, removed: span(&removed) })
     }
 
     /// Copies the records that fit, and returns the first that does not.
@@ -158,9 +160,12 @@ impl PreserverLook {
 }
 
 fn doomed(left: &Endangered, retention: Option<Duration>) -> Option<Doomed> {
-    let (first, last) = (*left.first.first()?, left.last?);
     let at = left.oldest.zip(retention).map(|(oldest, retention)| removed_at(oldest, retention));
-    Some(Doomed { first, last, count: left.count, at })
+    Some(Doomed { records: span(left)?, at })
+}
+
+fn span(found: &Endangered) -> Option<ParkedRecords> {
+    Some(ParkedRecords { first: *found.first.first()?, last: found.last?, count: found.count })
 }
 
 #[cfg(test)]
@@ -168,7 +173,7 @@ mod tests {
     use courier_core::message::Timestamp;
 
     use super::*;
-    use crate::causes::{COPIED_FULL, RETENTION_NEAR};
+    use crate::causes::{COPIED_FULL, RECORDS_REMOVED, RETENTION_NEAR};
     use crate::store::Copies;
 
     fn subject() -> Subject {
@@ -185,7 +190,7 @@ mod tests {
             oldest: Some(Timestamp(1_700_000_000_000_000)),
         };
         let doomed = doomed(&left, Some(Duration::from_secs(600)));
-        let found = Foresight { copies: Copies { count: 18, bytes: 20_000 }, doomed };
+        let found = Foresight { copies: Copies { count: 18, bytes: 20_000 }, doomed, removed: None };
         let mut preserver = Preserver::new(subject(), 20 * 1024);
         preserver.looked(Some(&found), &causes);
         let standing = causes.of(&subject()).expect("it is told at once");
@@ -204,7 +209,7 @@ mod tests {
     #[test]
     fn copies_are_told_and_degrade_nothing() {
         let causes = Causes::default();
-        let found = Foresight { copies: Copies { count: 27, bytes: 5_000 }, doomed: None };
+        let found = Foresight { copies: Copies { count: 27, bytes: 5_000 }, ..Foresight::default() };
         let mut preserver = Preserver::new(subject(), 256 << 20);
         assert!(preserver.look_at(0).is_none() && preserver.look_at(1).is_some());
         preserver.looked(Some(&found), &causes);
@@ -216,11 +221,28 @@ mod tests {
         assert_eq!(causes.of(&subject()), None);
     }
 
+    /// Issue 16: that retention had passed 27 of 110 parked records was known for
+    /// each delivery alone, and only once it had its turn.
+    #[test]
+    fn what_a_jump_of_the_logs_start_has_passed_is_told_at_once() {
+        let causes = Causes::default();
+        let passed = Endangered { first: vec![Offset(4)], count: 27, last: Some(Offset(30)), oldest: None };
+        let found = Foresight { removed: span(&passed), ..Foresight::default() };
+        assert!(!found.is_loss(), "a pause would save nothing");
+        let mut preserver = Preserver::new(subject(), 1024);
+        preserver.looked(Some(&found), &causes);
+        let standing = causes.of(&subject()).expect("it is told at once");
+        assert_eq!((standing.code, standing.fields["count"].as_str()), (RECORDS_REMOVED, "27"));
+        assert!(standing.why.starts_with("kafka removed 27 parked records, at offsets 4 to 30"), "{}", standing.why);
+        preserver.looked(Some(&Foresight::default()), &causes);
+        assert_eq!(causes.of(&subject()), None, "their deliveries have ended");
+    }
+
     #[test]
     fn without_a_retention_nobody_knows_when() {
         let left = Endangered { first: vec![Offset(5)], count: 1, last: Some(Offset(5)), oldest: Some(Timestamp(0)) };
         let causes = Causes::default();
-        Foresight { copies: Copies::default(), doomed: doomed(&left, None) }.tell(&causes, &subject(), 1024);
+        Foresight { doomed: doomed(&left, None), ..Foresight::default() }.tell(&causes, &subject(), 1024);
         let why = causes.of(&subject()).unwrap().why;
         assert!(why.starts_with("kafka will remove 1 parked record soon, at offsets 5 to 5"), "{why}");
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use courier_core::retention::Retention;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -15,9 +16,8 @@ const FRESH: Duration = Duration::from_secs(60);
 /// Topics that are remembered; past it, all are forgotten.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// What Kafka said of topics, and when: none for one whose records stay for
-/// ever, or of which it does not tell.
-pub(super) type Retentions = HashMap<String, (Instant, Option<Duration>)>;
+/// What Kafka said of topics, and when.
+pub(super) type Retentions = HashMap<String, (Instant, Retention)>;
 
 /// A client that may ask for settings. Those of a consumer mean nothing to it.
 pub(super) fn connect(config: &ClientConfig) -> KafkaResult<AdminClient<DefaultClientContext>> {
@@ -36,10 +36,10 @@ pub(super) fn connect(config: &ClientConfig) -> KafkaResult<AdminClient<DefaultC
 }
 
 impl LogReader {
-    /// How long the records of a topic are kept; none where they are kept for
-    /// ever, or Kafka does not tell, as without the right to DescribeConfigs.
-    /// While it does not answer, what it said last is believed.
-    pub async fn retention(&self, topic: &str) -> Option<Duration> {
+    /// How long the records of a topic are kept; for ever where Kafka does not
+    /// tell, as without the right to DescribeConfigs. While it does not answer,
+    /// what it said last is believed.
+    pub async fn retention(&self, topic: &str) -> Retention {
         let known = lock(&self.retentions).get(topic).copied();
         if let Some((at, known)) = known
             && at.elapsed() < FRESH
@@ -50,7 +50,7 @@ impl LogReader {
             Ok(told) => told,
             Err(error) => {
                 tracing::debug!(topic, %error, "cannot ask how long a topic keeps its records");
-                return known.and_then(|(_, known)| known);
+                return known.map(|(_, known)| known).unwrap_or_default();
             }
         };
         let mut retentions = lock(&self.retentions);
@@ -61,28 +61,30 @@ impl LogReader {
         told
     }
 
-    async fn ask_retention(&self, topic: &str) -> Result<Option<Duration>, KafkaError> {
+    async fn ask_retention(&self, topic: &str) -> Result<Retention, KafkaError> {
         let clients = self.clients();
         let options = AdminOptions::new().request_timeout(Some(ANSWER_WAIT));
         let described = clients.admin.describe_configs(&[ResourceSpecifier::Topic(topic)], &options).await;
         // The last one who holds replaced clients waits for their threads.
         tokio::task::spawn_blocking(move || drop(clients));
         // An error of the topic itself is an answer: it may not be described.
-        Ok(described?.into_iter().next().and_then(Result::ok).and_then(|settings| told(&settings)))
+        Ok(described?.into_iter().next().and_then(Result::ok).map(|settings| told(&settings)).unwrap_or_default())
     }
 }
 
-fn told(settings: &ConfigResource) -> Option<Duration> {
+fn told(settings: &ConfigResource) -> Retention {
     let value = |name: &str| settings.get(name).and_then(|entry| entry.value.clone());
-    kept(value("cleanup.policy").as_deref(), value("retention.ms").as_deref())
+    let [policy, time, size] = ["cleanup.policy", "retention.ms", "retention.bytes"].map(value);
+    kept(policy.as_deref(), time.as_deref(), size.as_deref())
 }
 
-/// What two settings of a topic say. A negative retention is none.
-fn kept(cleanup_policy: Option<&str>, retention_ms: Option<&str>) -> Option<Duration> {
+/// What three settings of a topic say. A negative retention is none.
+fn kept(cleanup_policy: Option<&str>, retention_ms: Option<&str>, retention_bytes: Option<&str>) -> Retention {
     if !cleanup_policy.is_none_or(|policy| policy.split(',').any(|one| one.trim() == "delete")) {
-        return None;
+        return Retention::default();
     }
-    Some(Duration::from_millis(retention_ms?.parse::<u64>().ok()?))
+    let number = |setting: Option<&str>| setting.and_then(|setting| setting.parse::<u64>().ok());
+    Retention { time: number(retention_ms).map(Duration::from_millis), by_size: number(retention_bytes).is_some() }
 }
 
 #[cfg(test)]
@@ -91,12 +93,14 @@ mod tests {
 
     #[test]
     fn what_is_kept_for_ever_has_no_retention() {
-        let hour = Some(Duration::from_secs(3_600));
-        assert_eq!(kept(Some("delete"), Some("3600000")), hour);
-        assert_eq!(kept(Some("compact, delete"), Some("3600000")), hour);
-        assert_eq!(kept(None, Some("3600000")), hour);
-        assert_eq!(kept(Some("delete"), Some("-1")), None);
-        assert_eq!(kept(Some("compact"), Some("3600000")), None);
-        assert_eq!(kept(Some("delete"), None), None);
+        let hour = Retention { time: Some(Duration::from_secs(3_600)), by_size: false };
+        let for_ever = Retention::default();
+        assert_eq!(kept(Some("delete"), Some("3600000"), Some("-1")), hour);
+        assert_eq!(kept(Some("compact, delete"), Some("3600000"), None), hour);
+        assert_eq!(kept(None, Some("3600000"), None), hour);
+        assert_eq!(kept(Some("delete"), Some("-1"), Some("-1")), for_ever);
+        assert_eq!(kept(Some("compact"), Some("3600000"), Some("1024")), for_ever);
+        assert_eq!(kept(Some("delete"), None, None), for_ever);
+        assert_eq!(kept(Some("delete"), Some("-1"), Some("1024")), Retention { by_size: true, ..for_ever });
     }
 }

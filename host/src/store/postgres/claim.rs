@@ -6,13 +6,14 @@ use sqlx::postgres::{PgConnection, PgQueryResult, PgRow};
 
 use super::columns::Columns;
 use super::error::at_statement;
+use super::log_ends::seen_log_end;
 use super::open_rows::open_row;
 use super::positions::insert_lost;
 use super::settle_open::{Class, Deltas, PEOPLE};
 use super::{PostgresStore, commit};
 use crate::store::incarnations::outdated;
 use crate::store::shared::text::clean;
-use crate::store::{ClaimRequest, Claimed, PositionId, Renewal, StoreError, WriterId};
+use crate::store::{ClaimRequest, Claimed, EndedLog, PositionId, Renewal, StoreError, WriterId};
 
 /// A position as a claim finds it.
 struct Current {
@@ -237,7 +238,9 @@ pub(super) async fn end_position(
     .map_err(at_statement)?
     .take(0)?;
     let first_open = close_open(tx, group_id, position, writer, renewal.reason).await?;
-    let (from, to) = renewal.lost(next, first_open.map(Offset), last.map(Offset));
+    let log_end = seen_log_end(tx, position, renewal.survive_below).await?;
+    let (first_open, last) = (first_open.map(Offset), last.map(Offset));
+    let (from, to) = renewal.lost(&EndedLog { next, first_open, last, log_end });
     insert_lost(tx, position, from.0, to.0, &renewal.why).await
 }
 

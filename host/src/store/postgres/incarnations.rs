@@ -12,7 +12,7 @@ use super::error::at_statement;
 use super::{PostgresStore, bounded, commit};
 use crate::store::incarnations::PARTITION_GONE;
 use crate::store::shared::text::clean;
-use crate::store::{Growth, Incarnations, OlderPartition, Renewal, StoreError, TopicOfGroup};
+use crate::store::{Growth, Incarnations, OlderPartition, Renewal, SeenLogEnd, StoreError, TopicOfGroup};
 
 #[async_trait]
 impl Incarnations for PostgresStore {
@@ -37,6 +37,10 @@ impl Incarnations for PostgresStore {
         ends: &[(i32, Offset)],
     ) -> Result<(), StoreError> {
         bounded(keep_growth(self, topic, first_new, count, ends)).await
+    }
+
+    async fn keep_log_ends(&self, ends: &[SeenLogEnd]) -> Result<(), StoreError> {
+        bounded(super::log_ends::keep(self, ends)).await
     }
 }
 

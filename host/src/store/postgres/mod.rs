@@ -33,6 +33,7 @@ mod handled_sets;
 mod identities;
 mod incarnations;
 mod kept_state;
+mod log_ends;
 mod messages;
 mod minutes;
 mod node_bindings;

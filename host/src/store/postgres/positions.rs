@@ -51,8 +51,8 @@ pub(super) async fn insert_lost(
     why: &str,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO lost_range (group_id, topic, partition, from_offset, to_offset, why, found_at)
-         SELECT group_id, topic, partition, $2, $3, $4, courier_now() FROM position WHERE id = $1",
+        "INSERT INTO lost_range (group_id, topic, partition, from_offset, to_offset, why, found_at, position_id)
+         SELECT group_id, topic, partition, $2, $3, $4, courier_now(), id FROM position WHERE id = $1",
     )
     .bind(position)
     .bind(from)
@@ -118,8 +118,10 @@ pub(super) async fn positions(store: &PostgresStore) -> Result<Vec<PositionRow>,
 
 pub(super) async fn lost_ranges(store: &PostgresStore, limit: u32) -> Result<Vec<LostRange>, StoreError> {
     let rows = sqlx::query(
-        "SELECT g.name, l.topic, l.partition, l.from_offset, l.to_offset, l.why, l.found_at
-         FROM lost_range l JOIN consumer_group g ON g.id = l.group_id ORDER BY l.id DESC LIMIT $1",
+        "SELECT l.position_id, g.name, l.topic, nullif(p.listener, '') AS listener, l.partition, l.from_offset, l.to_offset,
+             l.why, l.found_at
+         FROM lost_range l JOIN consumer_group g ON g.id = l.group_id LEFT JOIN position p ON p.id = l.position_id
+         ORDER BY l.id DESC LIMIT $1",
     )
     .bind(i64::from(limit))
     .fetch_all(&store.pool)
@@ -127,8 +129,10 @@ pub(super) async fn lost_ranges(store: &PostgresStore, limit: u32) -> Result<Vec
     .map_err(at_statement)?;
     let range = |row: &PgRow| {
         Ok(LostRange {
+            position: row.take::<Option<i64>>("position_id")?.map(PositionId),
             group: row.take("name")?,
             topic: row.take("topic")?,
+            listener: row.take("listener")?,
             partition: row.take("partition")?,
             from: row.offset("from_offset")?,
             to: row.offset("to_offset")?,

@@ -193,6 +193,11 @@ const CHUNKS: &[&str] = &[
     "DELETE FROM session WHERE $1 IS NOT NULL AND hash IN (
          SELECT hash FROM session WHERE expires_at < courier_now() ORDER BY expires_at LIMIT $2)",
     "DELETE FROM pace WHERE ctid = ANY (ARRAY (SELECT ctid FROM pace WHERE at < $1 LIMIT $2)) AND at < $1",
+    // Of a topic in which no group stands any more.
+    "DELETE FROM log_end WHERE ctid = ANY (ARRAY (
+         SELECT e.ctid FROM log_end e WHERE e.seen_at < $1
+             AND NOT EXISTS (SELECT FROM position p WHERE p.topic_id = e.topic_id AND p.current) LIMIT $2))
+         AND seen_at < $1",
     "DELETE FROM lost_range WHERE id IN (SELECT id FROM lost_range WHERE found_at < $1 ORDER BY id LIMIT $2)",
     // Redrives that ended or never ran: their items first.
     "DELETE FROM redrive_item WHERE ctid = ANY (ARRAY (

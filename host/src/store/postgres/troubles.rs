@@ -172,9 +172,11 @@ async fn dead_letters(
     let mut query = QueryBuilder::<Postgres>::new(
         "SELECT d.*, g.name AS group_name, p.topic AS source_topic, p.partition, CASE
              WHEN EXISTS (SELECT FROM undelivered u WHERE left(u.message_id, 64) = left(d.message_id, 64)
-                 AND u.message_id = d.message_id AND u.topic = d.topic AND NOT u.listed AND u.group_name = g.name) THEN 'undelivered'
+                 AND u.message_id = d.message_id AND u.topic = d.topic AND NOT u.listed AND u.group_name = g.name
+                 AND u.source = coalesce(d.source, u.source)) THEN 'undelivered'
              WHEN EXISTS (SELECT FROM outbound o WHERE left(o.message_id, 64) = left(d.message_id, 64)
-                 AND o.message_id = d.message_id AND o.topic = d.topic AND NOT o.listed AND o.group_name = g.name) THEN 'waiting'
+                 AND o.message_id = d.message_id AND o.topic = d.topic AND NOT o.listed AND o.group_name = g.name
+                 AND o.source = coalesce(d.source, o.source)) THEN 'waiting'
              ELSE 'sent' END AS fate,
              (SELECT e.settled_at FROM delivery e WHERE e.position_id = d.position_id
                  AND e.record_offset = d.record_offset AND e.state = 5 LIMIT 1) AS handled_at
@@ -247,6 +249,7 @@ pub(super) struct DeadLetters {
     topic: Vec<String>,
     at: Vec<i64>,
     message_id: Vec<String>,
+    source: Vec<String>,
     key: Vec<Option<Vec<u8>>>,
     type_name: Vec<String>,
     reason: Vec<Option<String>>,
@@ -255,15 +258,16 @@ pub(super) struct DeadLetters {
 impl DeadLetters {
     /// Takes an outcome in if it is given up to a topic.
     pub(super) fn take(&mut self, position: i64, group: i32, row: &crate::store::OutcomeRow) {
-        let Some((topic, at)) = row.dead_letter() else { return };
+        let Some((letter, at)) = row.dead_letter() else { return };
         let Offset(offset) = row.offset;
         self.position.push(position);
         self.offset.push(offset);
         self.number.push(columns::stored(row.attempts_so_far.invoked));
         self.group.push(group);
-        self.topic.push(clean(topic).into_owned());
+        self.topic.push(clean(&letter.topic).into_owned());
         self.at.push(at.0);
         self.message_id.push(clean(&row.message_id).into_owned());
+        self.source.push(clean(&letter.source).into_owned());
         self.key.push(row.key.as_ref().map(|key| key.to_vec()));
         self.type_name.push(clean(&row.type_name).into_owned());
         self.reason.push(row.reason.as_deref().map(|reason| clean(reason).into_owned()));
@@ -276,12 +280,12 @@ impl DeadLetters {
             return Ok(());
         }
         sqlx::query(
-            "INSERT INTO dead_letter (position_id, record_offset, number, group_id, topic, at, message_id, key, type_name,
-                 reason)
+            "INSERT INTO dead_letter (position_id, record_offset, number, group_id, topic, at, message_id, source, key,
+                 type_name, reason)
              SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::text[], $6::bigint[],
-                 $7::text[], $8::bytea[], $9::text[], $10::text[])
+                 $7::text[], $8::text[], $9::bytea[], $10::text[], $11::text[])
              ON CONFLICT (position_id, record_offset, number) DO UPDATE SET topic = excluded.topic, at = excluded.at,
-                 reason = excluded.reason",
+                 source = excluded.source, reason = excluded.reason",
         )
         .bind(&self.position)
         .bind(&self.offset)
@@ -290,6 +294,7 @@ impl DeadLetters {
         .bind(&self.topic)
         .bind(&self.at)
         .bind(&self.message_id)
+        .bind(&self.source)
         .bind(&self.key)
         .bind(&self.type_name)
         .bind(&self.reason)

@@ -101,13 +101,13 @@ impl OutcomeRow {
         row + usize::from(record > 0) + rows + bytes / BYTES_OF_A_ROW
     }
 
-    /// The topic that a delivery which is given up goes to, if it goes to one,
+    /// The dead letter of a delivery that is given up, if it goes to a topic,
     /// and when: what a final failure still sends is its dead letter.
     #[must_use]
-    pub fn dead_letter(&self) -> Option<(&str, Timestamp)> {
+    pub fn dead_letter(&self) -> Option<(&NewOutbound, Timestamp)> {
         match self.to {
             Becomes::Final { state: State::HandleFail, settled_at, .. } => {
-                self.outbound.first().map(|letter| (letter.topic.as_str(), settled_at))
+                self.outbound.first().map(|letter| (letter, settled_at))
             }
             _ => None,
         }

@@ -147,8 +147,12 @@ pub struct PositionRow {
 /// Offsets that Kafka no longer had when their turn came.
 #[derive(Clone, Debug)]
 pub struct LostRange {
+    /// The position that lost it; none for a range of earlier versions.
+    pub position: Option<PositionId>,
     pub group: String,
     pub topic: String,
+    /// The node whose broadcasts these were; none for events.
+    pub listener: Option<String>,
     pub partition: i32,
     /// First lost offset.
     pub from: Offset,

@@ -8,11 +8,12 @@ use super::SqliteStore;
 use super::columns::{Columns, expect_rows, now};
 use super::error::{commit_fault, fault};
 use super::groups::group_number;
+use super::log_ends::seen_log_end;
 use super::open_rows::{open_row, select_open};
 use super::positions::record_lost;
 use crate::store::incarnations::outdated;
 use crate::store::shared::text::clean;
-use crate::store::{ClaimRequest, Claimed, PositionId, Renewal, StoreError};
+use crate::store::{ClaimRequest, Claimed, EndedLog, PositionId, Renewal, StoreError};
 
 /// A position as it was before the claim.
 struct Found {
@@ -227,7 +228,9 @@ pub(super) async fn end_position(
     let (first_open, last_open): (Option<i64>, Option<i64>) = (columns.take()?, columns.take()?);
     let last_settled: Option<i64> = columns.take()?;
     let last_settled = last_settled.max(super::handled_sets::last_offset(tx, position.0).await?);
-    let (from, to) = renewal.lost(next, first_open.map(Offset), last_open.max(last_settled).map(Offset));
+    let (first_open, last) = (first_open.map(Offset), last_open.max(last_settled).map(Offset));
+    let log_end = seen_log_end(tx, position, renewal.survive_below).await?;
+    let (from, to) = renewal.lost(&EndedLog { next, first_open, last, log_end });
     record_lost(tx, position, from, to, &renewal.why, now).await?;
     close_open(tx, group, position, renewal.reason, now.0).await
 }

@@ -43,7 +43,7 @@ const LOG_SIZE_LIMIT: &str = "134217728";
 
 /// Who may read a file that is made here: it holds bodies of messages, and the
 /// hashes of sessions. SQLite gives its log the same permissions.
-const FILE_MODE: u32 = 0o600;
+pub(super) const FILE_MODE: u32 = 0o600;
 
 /// Every migration, oldest first. One that was released is never edited.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -66,6 +66,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (23, "given up", include_str!("migrations/0023_given_up.sql")),
     (24, "handled set", include_str!("migrations/0024_handled_set.sql")),
     (25, "address leases", include_str!("migrations/0025_address_leases.sql")),
+    (26, "edges", include_str!("migrations/0026_edges.sql")),
 ];
 
 /// The connections of one open store.

@@ -13,7 +13,7 @@ use super::error::{commit_fault, fault};
 use super::groups::group_number;
 use crate::store::incarnations::PARTITION_GONE;
 use crate::store::shared::text::clean;
-use crate::store::{Growth, Incarnations, OlderPartition, PositionId, Renewal, StoreError, TopicOfGroup};
+use crate::store::{Growth, Incarnations, OlderPartition, PositionId, Renewal, SeenLogEnd, StoreError, TopicOfGroup};
 
 #[async_trait]
 impl Incarnations for SqliteStore {
@@ -143,6 +143,10 @@ impl Incarnations for SqliteStore {
             .map_err(fault)?;
         }
         tx.commit().await.map_err(commit_fault)
+    }
+
+    async fn keep_log_ends(&self, ends: &[SeenLogEnd]) -> Result<(), StoreError> {
+        self.write_log_ends(ends).await
     }
 }
 

@@ -27,9 +27,11 @@ mod error;
 mod groups;
 mod half;
 mod handled_sets;
+mod host_lock;
 mod identities;
 mod incarnations;
 mod kept_state;
+mod log_ends;
 mod messages;
 mod minutes;
 mod node_bindings;
@@ -68,6 +70,7 @@ use courier_core::message::{Offset, Timestamp};
 
 use super::*;
 use connect::Connections;
+pub use host_lock::HostLock;
 use words::Words;
 
 /// A SQLite file.

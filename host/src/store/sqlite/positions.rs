@@ -128,7 +128,8 @@ impl SqliteStore {
 
     pub(super) async fn newest_lost_ranges(&self, limit: u32) -> Result<Vec<LostRange>, StoreError> {
         let rows = sqlx::query(
-            "SELECT g.name, p.topic, p.partition, l.from_offset, l.to_offset, l.why, l.found_at
+            "SELECT p.id, g.name, p.topic, nullif(p.listener, ''), p.partition, l.from_offset, l.to_offset, l.why,
+                 l.found_at
              FROM lost_range l
              JOIN position p ON p.id = l.position
              JOIN consumer_group g ON g.id = p.group_id
@@ -142,8 +143,10 @@ impl SqliteStore {
             .map(|row| {
                 let mut columns = Columns::of(row);
                 Ok(LostRange {
+                    position: Some(PositionId(columns.take()?)),
                     group: columns.take()?,
                     topic: columns.take()?,
+                    listener: columns.take()?,
                     partition: columns.number()?,
                     from: columns.offset()?,
                     to: columns.offset()?,

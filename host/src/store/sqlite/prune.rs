@@ -198,6 +198,12 @@ async fn prune_centre(tx: &mut SqliteConnection, before: Timestamp) -> Result<()
         ("DELETE FROM session WHERE expires_at < ?", now().0),
         ("DELETE FROM minute WHERE minute < ?", now().0.saturating_sub(minutes)),
         ("DELETE FROM pace WHERE at < ?", before.0),
+        // Of a topic in which no group stands any more.
+        (
+            "DELETE FROM log_end WHERE seen_at < ?
+                 AND NOT EXISTS (SELECT 1 FROM position p WHERE p.topic_id = log_end.topic_id AND NOT p.gone)",
+            before.0,
+        ),
         (
             "DELETE FROM dead_letter WHERE (position, offset, number) IN (
                  SELECT position, offset, number FROM dead_letter WHERE at < ? ORDER BY at LIMIT 2000)",

@@ -147,9 +147,11 @@ impl Troubles for SqliteStore {
             "SELECT d.position, d.offset, g.name, p.topic, p.partition, d.topic, d.at, d.message_id, d.key, d.type_name,
                  d.reason, d.number, CASE
                      WHEN EXISTS (SELECT 1 FROM undelivered u WHERE u.message_id = d.message_id AND u.topic = d.topic
-                         AND u.listed = 0 AND u.group_name = g.name) THEN 'undelivered'
+                         AND u.listed = 0 AND u.group_name = g.name AND u.source = coalesce(d.source, u.source))
+                         THEN 'undelivered'
                      WHEN EXISTS (SELECT 1 FROM outbound o WHERE o.message_id = d.message_id AND o.topic = d.topic
-                         AND o.listed = 0 AND o.group_name = g.name) THEN 'waiting'
+                         AND o.listed = 0 AND o.group_name = g.name AND o.source = coalesce(d.source, o.source))
+                         THEN 'waiting'
                      ELSE 'sent' END,
                  (SELECT e.settled_at FROM delivery e WHERE e.position = d.position AND e.offset = d.offset
                      AND e.state = 5)
@@ -218,21 +220,23 @@ impl Troubles for SqliteStore {
 /// invocation is the same dead letter.
 pub(super) async fn write_dead_letters(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
     for line in lines {
-        let Some((topic, at)) = line.outcome.dead_letter() else { continue };
+        let Some((letter, at)) = line.outcome.dead_letter() else { continue };
         let Offset(offset) = line.outcome.offset;
         sqlx::query(
-            "INSERT INTO dead_letter (position, offset, number, group_id, topic, at, message_id, key, type_name, reason)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            "INSERT INTO dead_letter (position, offset, number, group_id, topic, at, message_id, source, key, type_name,
+                 reason)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (position, offset, number) DO UPDATE SET topic = excluded.topic, at = excluded.at,
-                 reason = excluded.reason",
+                 source = excluded.source, reason = excluded.reason",
         )
         .bind(line.position.0)
         .bind(offset)
         .bind(i64::from(line.outcome.attempts_so_far.invoked))
         .bind(line.group)
-        .bind(clean(topic))
+        .bind(clean(&letter.topic))
         .bind(at.0)
         .bind(clean(&line.outcome.message_id))
+        .bind(clean(&letter.source))
         .bind(line.outcome.key.as_deref())
         .bind(clean(&line.outcome.type_name))
         .bind(clean_opt(line.outcome.reason.as_deref()))

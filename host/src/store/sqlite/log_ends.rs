@@ -1,0 +1,70 @@
+//! Where logs ended when a host last asked.
+
+use courier_core::message::{Kind, Offset};
+use sqlx::SqliteConnection;
+
+use super::SqliteStore;
+use super::columns::now;
+use super::error::{commit_fault, fault};
+use crate::store::shared::text::clean;
+use crate::store::{PositionId, SeenLogEnd, StoreError};
+
+impl SqliteStore {
+    pub(super) async fn write_log_ends(&self, ends: &[SeenLogEnd]) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        for seen in ends {
+            sqlx::query(
+                "INSERT INTO log_end (topic, partition, topic_id, log_end, seen_at) VALUES (?, ?, ?, ?, ?)
+                 ON CONFLICT (topic, partition, topic_id) DO UPDATE
+                     SET log_end = excluded.log_end, seen_at = excluded.seen_at
+                     WHERE excluded.log_end > log_end.log_end",
+            )
+            .bind(clean(&seen.log_topic))
+            .bind(seen.partition)
+            .bind(clean(&seen.topic_id))
+            .bind(seen.end.0)
+            .bind(now().0)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        }
+        tx.commit().await.map_err(commit_fault)
+    }
+}
+
+/// Where the log that a position is in ended when a host last asked. One that
+/// lost its end and grows again from `shortened_to` on is not as long as it was.
+pub(super) async fn seen_log_end(
+    tx: &mut SqliteConnection,
+    position: PositionId,
+    shortened_to: Option<Offset>,
+) -> Result<Option<Offset>, StoreError> {
+    let of_position: Option<(String, i32, String, bool)> =
+        sqlx::query_as("SELECT topic, partition, topic_id, listener <> '' FROM position WHERE id = ?")
+            .bind(position.0)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(fault)?;
+    let Some((topic, partition, topic_id, is_broadcast)) = of_position else { return Ok(None) };
+    let kind = if is_broadcast { Kind::Broadcast } else { Kind::Event };
+    let log_topic = kind.log_topic(&topic);
+    let end: Option<i64> =
+        sqlx::query_scalar("SELECT log_end FROM log_end WHERE topic = ? AND partition = ? AND topic_id = ?")
+            .bind(log_topic.as_ref())
+            .bind(partition)
+            .bind(&topic_id)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(fault)?;
+    if let Some(shortened_to) = shortened_to {
+        sqlx::query("UPDATE log_end SET log_end = min(log_end, ?) WHERE topic = ? AND partition = ? AND topic_id = ?")
+            .bind(shortened_to.0)
+            .bind(log_topic.as_ref())
+            .bind(partition)
+            .bind(&topic_id)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+    }
+    Ok(end.map(Offset))
+}
