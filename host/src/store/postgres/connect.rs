@@ -47,6 +47,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (23, "given up", include_str!("migrations/0023_given_up.sql")),
     (24, "handled set", include_str!("migrations/0024_handled_set.sql")),
     (25, "address leases", include_str!("migrations/0025_address_leases.sql")),
+    (27, "sends", include_str!("migrations/0027_sends.sql")),
 ];
 
 /// Connects, migrates, and gives the pool.
