@@ -245,6 +245,9 @@ on_both_dialects! {
     sending:
         an_id_is_accepted_once
         an_id_twice_in_one_batch_is_one_message
+        what_kafka_has_already_is_taken_once
+        the_rows_of_a_batch_keep_its_order_whatever_is_there
+        a_direct_send_and_the_relay_that_end_at_once_leave_one_place
         a_message_sent_directly_is_committed_where_it_is
         a_message_that_was_not_sent_is_the_relays
         a_direct_send_that_kafka_refused_is_no_debt

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courier::store::{
-    Accepted, Identity, MessageFilter, NewMessage, NewOutbound, Page, RefusedMessage, SHARDS, SentBy, SentMessage,
-    SharedStore, StoreError, UnsentMessage,
+    Accepted, Identity, MessageFilter, NewMessage, NewOutbound, Page, RefusedMessage, RelayResult, Relayed, SHARDS,
+    SentBy, SentMessage, SharedStore, StoreError, UnsentMessage,
 };
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 
 use super::Database;
+use super::half::single;
 use super::owner::{LEASE, Owner, emission, failed, join};
 
 /// A message that a relay or, while it is held, a direct send will produce.
@@ -71,6 +72,89 @@ pub async fn an_id_twice_in_one_batch_is_one_message(database: Database) {
     let other = NewMessage { digest: [2; 32], ..one.clone() };
     let answers = store.accept(&[one.clone(), one, other]).await.unwrap();
     assert!(matches!(answers[..], [Accepted::New, Accepted::Same(_), Accepted::Other]), "{answers:?}");
+}
+
+/// What a direct send hands in after Kafka took it is one statement where all of
+/// it is new, and must answer as any other batch where it is not.
+pub async fn what_kafka_has_already_is_taken_once(database: Database) {
+    let store = database.open().await;
+    let taken = |id: &str, offset: i64| NewMessage {
+        state: State::Committed,
+        reason: None,
+        retrying: false,
+        place: Some((2, Offset(offset))),
+        record: None,
+        outbound: None,
+        ..message(id, Some(b"k"), None)
+    };
+    let answers = store.accept(&[taken("m-1", 40), taken("m-2", 41)]).await.unwrap();
+    assert!(matches!(answers[..], [Accepted::New, Accepted::New]), "{answers:?}");
+    let other = NewMessage { digest: [2; 32], ..taken("m-2", 50) };
+    // The answer was lost, and what comes again has company.
+    let batch = [taken("m-3", 42), taken("m-1", 49), other, taken("m-3", 48), taken("m-4", 43)];
+    let answers = store.accept(&batch).await.unwrap();
+    let [Accepted::New, Accepted::Same(again), Accepted::Other, Accepted::Same(twice), Accepted::New] = &answers[..]
+    else {
+        panic!("{answers:?}")
+    };
+    assert_eq!((again.place, twice.place), (Some((2, Offset(40))), Some((2, Offset(42)))), "the first place stays");
+    let half = single("h", Duration::from_secs(60));
+    store.prepare_half(&half).await.unwrap();
+    let held = &half.messages[0].id;
+    let answers = store.accept(&[taken(held, 60), taken("m-5", 44)]).await.unwrap();
+    assert!(matches!(&answers[..], [Accepted::Reserved { .. }, Accepted::New]), "{answers:?}");
+    let page = Page { cursor: None, limit: 100 };
+    let listed = store.messages(&MessageFilter::default(), &page).await.unwrap().items;
+    assert_eq!(listed.len(), 5, "{listed:?}");
+    assert!(listed.iter().all(|row| row.state == State::Committed && row.place.is_some()), "{listed:?}");
+    assert!(store.topics_with_outbound().await.unwrap().is_empty());
+}
+
+/// Rows are sent in the order of their insertion: those of a batch keep it also
+/// when some of the batch are there already, or take the place of refused ones.
+pub async fn the_rows_of_a_batch_keep_its_order_whatever_is_there(database: Database) {
+    let store = database.open().await;
+    let writer = join(&store, "host-1").await;
+    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let keyed = |id: &str| message(id, Some(b"k"), None);
+    let refused = NewMessage { digest: [3; 32], retrying: false, outbound: None, record: None, ..keyed("m-2") };
+    store.accept(&[refused]).await.unwrap();
+    store.accept(&[keyed("m-9"), keyed("m-8")]).await.unwrap();
+    assert_eq!(due(&store, &shards).await, ["m-9", "m-8"]);
+    let answers = store.accept(&[keyed("m-5"), keyed("m-2"), keyed("m-9"), keyed("m-1")]).await.unwrap();
+    assert!(matches!(answers[..], [Accepted::New, Accepted::New, Accepted::Same(_), Accepted::New]), "{answers:?}");
+    assert_eq!(due(&store, &shards).await, ["m-9", "m-8", "m-5", "m-2", "m-1"]);
+}
+
+/// A hold that ran out lets the relay send what a direct send is just ending.
+pub async fn a_direct_send_and_the_relay_that_end_at_once_leave_one_place(database: Database) {
+    let (store, other) = (database.open().await, database.open().await);
+    let writer = join(&store, "host-1").await;
+    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    for round in 0..20 {
+        let batch: Vec<_> = (0..8).map(|number| message(&format!("m-{round:02}-{number}"), None, None)).collect();
+        store.accept(&batch).await.unwrap();
+        let result = || RelayResult::Taken { partition: 1, offset: Offset(70) };
+        let rows = store.outbound(&shards, 100, &[]).await.unwrap();
+        let relayed: Vec<_> =
+            rows.iter().map(|row| Relayed { id: row.id, shard: row.shard, result: result() }).collect();
+        assert_eq!(relayed.len(), 8);
+        // In the opposite order: nobody waits for the other in a circle.
+        let ended = batch.iter().rev();
+        let sent: Vec<_> = ended
+            .map(|message| SentMessage { identity: message.identity(), partition: 2, offset: Offset(80) })
+            .collect();
+        let (directly, by_relay) = tokio::join!(store.sent(&sent), other.relayed(&shards, &relayed));
+        directly.unwrap();
+        by_relay.unwrap();
+        for message in &batch {
+            let row = store.message_of(&message.identity()).await.unwrap().unwrap();
+            let place = row.place.unwrap();
+            assert!(row.state == State::Committed && !row.retrying, "{row:?}");
+            assert!([(1, Offset(70)), (2, Offset(80))].contains(&place), "{place:?}");
+        }
+        assert!(store.outbound(&shards, 100, &[]).await.unwrap().is_empty());
+    }
 }
 
 pub async fn a_message_sent_directly_is_committed_where_it_is(database: Database) {

@@ -6,6 +6,7 @@ use courier::store::{Page, RelayResult, Relayed, SHARDS, SharedStore, StoreError
 
 use super::Database;
 use super::owner::{LEASE, Owner, emission, handled};
+use super::sending::message;
 
 fn page(cursor: Option<String>, limit: u32) -> Page {
     Page { cursor, limit }
@@ -136,4 +137,13 @@ pub async fn lanes_with_unsent_rows_are_told(database: Database) {
     ];
     assert_eq!(store.unsent_lanes(&lanes).await.unwrap(), [1]);
     assert!(store.unsent_lanes(&[]).await.unwrap().is_empty());
+    // Keys of any bytes, also such that begin alike for longer than an index
+    // holds of them, and many rows of one.
+    const LONG: &[u8] = &[0; 100];
+    let batch: Vec<_> = (0..3).map(|number| message(&format!("m-{number}"), Some(LONG), None)).collect();
+    store.accept(&batch).await.unwrap();
+    store.accept(&[message("keyless", None, None)]).await.unwrap();
+    let of = |key: &'static [u8]| ("order".to_owned(), Bytes::from_static(key));
+    let lanes = [of(&LONG[..99]), of(LONG), of(&[]), of(LONG), (topic, Bytes::from_static(LONG))];
+    assert_eq!(store.unsent_lanes(&lanes).await.unwrap(), [1, 3]);
 }

@@ -10,7 +10,7 @@ use super::delayed::{DelayedColumns, due_columns};
 use super::error::at_statement;
 use super::identities::{IdentityColumns, lock_for_taking, reserved, stored_identity};
 use super::messages::{message_row, record_of_message};
-use super::settle_rows::OutboundColumns;
+use super::settle_rows::{OutboundColumns, insert_outbound};
 use super::{PostgresStore, commit};
 use crate::store::delayed::CANCELLED;
 use crate::store::shared::text::{clean, clean_opt};
@@ -19,9 +19,39 @@ use crate::store::{
 };
 
 pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+    if messages.iter().all(|message| message.place.is_some()) {
+        return accept_sent(store, messages).await;
+    }
     let mut tx = store.begin_tx().await?;
     let answers = accept_in(&mut tx, messages).await?;
     commit(tx).await?;
+    Ok(answers)
+}
+
+/// Takes messages that Kafka has already, which is the usual direct send: no
+/// other row is written with theirs, so that one statement is the transaction.
+///
+/// What is there already is told in a transaction of its own. When that fails
+/// and the call is repeated, the first ones are answered `Same`.
+async fn accept_sent(store: &PostgresStore, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+    let identities: Vec<Identity> = messages.iter().map(stored_identity).collect();
+    let first = firsts(&identities);
+    let mut connection = store.pool.acquire().await.map_err(at_statement)?;
+    let new = insert(&mut connection, messages, &first, &OutboundColumns::default()).await?;
+    drop(connection);
+    let mut answers = vec![Accepted::New; messages.len()];
+    if new.len() == messages.len() {
+        return Ok(answers);
+    }
+    let is_new = |index: usize| new.contains(&identities[index]) && first.get(&identities[index]) == Some(&index);
+    let places: Vec<usize> = (0..messages.len()).filter(|index| !is_new(*index)).collect();
+    let known: Vec<NewMessage> = places.iter().map(|place| messages[*place].clone()).collect();
+    let mut tx = store.begin_tx().await?;
+    let told = accept_in(&mut tx, &known).await?;
+    commit(tx).await?;
+    for (place, answer) in places.into_iter().zip(told) {
+        answers[place] = answer;
+    }
     Ok(answers)
 }
 
@@ -45,34 +75,30 @@ pub(super) async fn accept_locked(
     messages: &[NewMessage],
     identities: &[Identity],
 ) -> Result<Vec<Accepted>, StoreError> {
-    // The first of several with one identity within the batch is the one to
-    // store.
-    let mut first: Firsts<'_> = HashMap::with_capacity(messages.len());
-    for (index, identity) in identities.iter().enumerate() {
-        first.entry(identity).or_insert(index);
-    }
-    let mut new = insert(tx, messages, &first).await?;
-    if new.len() < first.len() {
+    let first = firsts(identities);
+    let is_first = |index: usize| first.get(&identities[index]) == Some(&index);
+    let owed = owed_for(messages, identities, is_first);
+    let mut new = insert(tx, messages, &first, &owed).await?;
+    let are_owed_written = new.len() == first.len();
+    if !are_owed_written {
         // Those that were refused before make room for what takes their place.
         let freed = forget_refused(tx, messages, &first, &new).await?;
         if !freed.is_empty() {
-            new.extend(insert(tx, messages, &freed).await?);
+            new.extend(insert(tx, messages, &freed, &OutboundColumns::default()).await?);
         }
     }
-    let is_new = |index: usize| {
-        let identity = &identities[index];
-        new.contains(identity) && first.get(identity) == Some(&index)
-    };
-    let (mut outbound, mut delayed) = (OutboundColumns::default(), DelayedColumns::default());
+    let is_new = |index: usize| new.contains(&identities[index]) && is_first(index);
+    if !are_owed_written {
+        let owed = owed_for(messages, identities, is_new);
+        if !owed.is_empty() {
+            owed.insert().execute(&mut *tx).await.map_err(at_statement)?;
+        }
+    }
+    let mut delayed = DelayedColumns::default();
     for (index, message) in messages.iter().enumerate().filter(|(index, _)| is_new(*index)) {
-        match (&message.outbound, message.due) {
-            (Some(row), Some(_)) => delayed.push(row, &identities[index]),
-            (Some(row), None) => outbound.push_for(row, &identities[index]),
-            (None, _) => {}
+        if let (Some(row), Some(_)) = (&message.outbound, message.due) {
+            delayed.push(row, &identities[index]);
         }
-    }
-    if !outbound.is_empty() {
-        outbound.insert().execute(&mut *tx).await.map_err(at_statement)?;
     }
     if !delayed.is_empty() {
         delayed.insert().execute(&mut *tx).await.map_err(at_statement)?;
@@ -104,8 +130,33 @@ pub(super) async fn accept_locked(
         .collect()
 }
 
-/// The place of the first message of each identity within a batch.
+/// The place of the first message of each identity within a batch: of several
+/// it is the one to store.
 type Firsts<'i> = HashMap<&'i Identity, usize>;
+
+fn firsts(identities: &[Identity]) -> Firsts<'_> {
+    let mut first: Firsts<'_> = HashMap::with_capacity(identities.len());
+    for (index, identity) in identities.iter().enumerate() {
+        first.entry(identity).or_insert(index);
+    }
+    first
+}
+
+/// The outbound rows of those messages of a batch that `counts` names, in the
+/// batch's own order, in which the relay sends them.
+fn owed_for<'m>(
+    messages: &'m [NewMessage],
+    identities: &'m [Identity],
+    counts: impl Fn(usize) -> bool,
+) -> OutboundColumns<'m> {
+    let mut owed = OutboundColumns::default();
+    for (index, message) in messages.iter().enumerate().filter(|(index, _)| counts(*index)) {
+        if let (Some(row), None) = (&message.outbound, message.due) {
+            owed.push_for(row, &identities[index]);
+        }
+    }
+    owed
+}
 
 /// The places of a batch in the order of its identities, in which all hosts
 /// take rows: two that are handed the same at one time then wait for each other
@@ -116,19 +167,10 @@ fn in_order<'i>(places: impl Iterator<Item = (&'i Identity, usize)>) -> Vec<usiz
     places.into_iter().map(|(_, place)| place).collect()
 }
 
-/// Inserts those whose identity is new and not reserved; answers the
-/// identities.
-///
-/// An outbound row has the record's bytes while there is one. `created_at`
-/// gives the batch's own order back, a microsecond apart.
-async fn insert(
-    tx: &mut PgConnection,
-    messages: &[NewMessage],
-    first: &Firsts<'_>,
-) -> Result<HashSet<Identity>, StoreError> {
-    let places = in_order(first.iter().map(|(identity, place)| (*identity, *place)));
-    let rows: Vec<&NewMessage> = places.iter().map(|place| &messages[*place]).collect();
-    let inserted = sqlx::query(
+/// Inserts messages, and answers which. The first 20 parameters are the
+/// columns of [`insert`].
+macro_rules! insert_messages {
+    () => {
         "INSERT INTO message (id, digest, key, source, topic, type_name, kind, time, created_at, state, reason,
              retrying, partition, kafka_offset, record, shard, deliver_at, sender, source_proven)
          SELECT r.id, r.digest, r.key, r.source, r.topic, r.type_name, r.kind, r.time, now.at + r.place, r.state,
@@ -143,31 +185,61 @@ async fn insert(
          WHERE NOT EXISTS (SELECT FROM half_item h
              WHERE h.message_id = r.id AND h.source = r.source AND h.topic = r.topic AND h.reserved)
          ORDER BY r.turn
-         ON CONFLICT (id, source, topic) DO NOTHING RETURNING id, source, topic",
-    )
-    .bind(rows.iter().map(|row| clean(&row.id)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| &row.digest[..]).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.key.as_deref()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| clean(&row.source)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| clean(&row.topic)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| clean(&row.type_name)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.kind).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.time.0).collect::<Vec<_>>())
-    .bind(places.iter().map(|place| i64::try_from(*place).unwrap_or(0)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.state.code()).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| clean_opt(row.reason.as_deref())).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.retrying).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.place.map(|(partition, _)| partition)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.place.map(|(_, offset)| offset.0)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.record.as_deref().filter(|_| row.outbound.is_none())).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.outbound.as_ref().map(|outbound| outbound.shard)).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| due_columns(row.due).0).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| due_columns(row.due).1).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.sent_by.as_ref().map(|by| clean(&by.sender))).collect::<Vec<_>>())
-    .bind(rows.iter().map(|row| row.sent_by.as_ref().map(|by| by.source_proven)).collect::<Vec<_>>())
-    .fetch_all(tx)
-    .await
-    .map_err(at_statement)?;
+         ON CONFLICT (id, source, topic) DO NOTHING RETURNING id, source, topic"
+    };
+}
+
+/// The same with the outbound rows of all of them, which are written only when
+/// all are new: else their order among those that are written later is lost.
+const INSERT_WITH_OWED: &str = concat!(
+    "WITH taken AS (",
+    insert_messages!(),
+    "), owed AS (",
+    insert_outbound!(
+        "$21::integer[], $22::text[], $23::text[], $24::text[], $25::text[], $26::bytea[], $27::bytea[],
+         $28::bigint[], $29::boolean[], $30::text[], $31::text[]",
+        "(SELECT count(*) FROM taken) = cardinality($1::text[])"
+    ),
+    ") SELECT id, source, topic FROM taken"
+);
+
+/// Inserts those whose identity is new and not reserved, and `owed` when they
+/// all are; answers the identities.
+///
+/// An outbound row has the record's bytes while there is one. `created_at`
+/// gives the batch's own order back, a microsecond apart.
+async fn insert(
+    tx: &mut PgConnection,
+    messages: &[NewMessage],
+    first: &Firsts<'_>,
+    owed: &OutboundColumns<'_>,
+) -> Result<HashSet<Identity>, StoreError> {
+    let places = in_order(first.iter().map(|(identity, place)| (*identity, *place)));
+    let rows: Vec<&NewMessage> = places.iter().map(|place| &messages[*place]).collect();
+    let statement = if owed.is_empty() { insert_messages!() } else { INSERT_WITH_OWED };
+    let query = sqlx::query(statement)
+        .bind(rows.iter().map(|row| clean(&row.id)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| &row.digest[..]).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.key.as_deref()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| clean(&row.source)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| clean(&row.topic)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| clean(&row.type_name)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.kind).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.time.0).collect::<Vec<_>>())
+        .bind(places.iter().map(|place| i64::try_from(*place).unwrap_or(0)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.state.code()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| clean_opt(row.reason.as_deref())).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.retrying).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.place.map(|(partition, _)| partition)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.place.map(|(_, offset)| offset.0)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.record.as_deref().filter(|_| row.outbound.is_none())).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.outbound.as_ref().map(|outbound| outbound.shard)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| due_columns(row.due).0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| due_columns(row.due).1).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.sent_by.as_ref().map(|by| clean(&by.sender))).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.sent_by.as_ref().map(|by| by.source_proven)).collect::<Vec<_>>());
+    let query = if owed.is_empty() { query } else { owed.bind(query) };
+    let inserted = query.fetch_all(tx).await.map_err(at_statement)?;
     inserted.iter().map(identity).collect()
 }
 
@@ -278,53 +350,57 @@ pub(super) async fn known(
         .collect()
 }
 
-/// Locks the outbound rows of messages in id order, as the relay does, before
-/// anything of them is changed.
-async fn lock_outbound(tx: &mut PgConnection, messages: &IdentityColumns) -> Result<Vec<i64>, StoreError> {
-    let rows = sqlx::query(
+/// Locks the outbound rows of messages in id order, as the relay does. The
+/// parameters are the columns of the identities.
+macro_rules! lock_owed {
+    () => {
         "SELECT o.id FROM unnest($1::text[], $2::text[], $3::text[]) AS m (id, source, topic)
          JOIN outbound o ON left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.source = m.source
              AND coalesce(o.published_on, o.topic) = m.topic AND o.listed
-         ORDER BY o.id FOR UPDATE OF o",
-    )
-    .bind(&messages.id)
-    .bind(&messages.source)
-    .bind(&messages.topic)
-    .fetch_all(tx)
-    .await
-    .map_err(at_statement)?;
+         ORDER BY o.id FOR UPDATE OF o"
+    };
+}
+
+/// Locks the outbound rows of messages before anything of them is changed.
+async fn lock_outbound(tx: &mut PgConnection, messages: &IdentityColumns) -> Result<Vec<i64>, StoreError> {
+    let rows = sqlx::query(lock_owed!())
+        .bind(&messages.id)
+        .bind(&messages.source)
+        .bind(&messages.topic)
+        .fetch_all(tx)
+        .await
+        .map_err(at_statement)?;
     rows.iter().map(|row| row.take("id")).collect()
 }
 
 /// A message that the relay sent too, because its row was no longer held, is
 /// in Kafka twice; the place that was written first stays.
+///
+/// One statement is the transaction. The outbound rows are locked in id order
+/// and gone before a message is touched, since the filter of the update wants
+/// all of them counted: the relay takes its locks in this order.
 pub(super) async fn sent(store: &PostgresStore, sent: &[SentMessage]) -> Result<(), StoreError> {
     let messages: IdentityColumns = sent.iter().map(|message| &message.identity).collect();
-    let mut tx = store.begin_tx().await?;
-    let rows = lock_outbound(&mut tx, &messages).await?;
-    if !rows.is_empty() {
-        sqlx::query("DELETE FROM outbound WHERE id = ANY($1)")
-            .bind(&rows)
-            .execute(&mut *tx)
-            .await
-            .map_err(at_statement)?;
-    }
-    sqlx::query(
-        "UPDATE message m SET state = 2, reason = NULL, retrying = false, partition = s.partition,
+    sqlx::query(concat!(
+        "WITH owed AS MATERIALIZED (",
+        lock_owed!(),
+        "), gone AS (DELETE FROM outbound WHERE id IN (SELECT id FROM owed) RETURNING id)
+         UPDATE message m SET state = 2, reason = NULL, retrying = false, partition = s.partition,
              kafka_offset = s.kafka_offset, record = NULL, shard = NULL
          FROM unnest($1::text[], $2::text[], $3::text[], $4::integer[], $5::bigint[])
              AS s (id, source, topic, partition, kafka_offset)
-         WHERE m.id = s.id AND m.source = s.source AND m.topic = s.topic AND m.partition IS NULL",
-    )
+         WHERE m.id = s.id AND m.source = s.source AND m.topic = s.topic AND m.partition IS NULL
+             AND (SELECT count(*) FROM gone) >= 0",
+    ))
     .bind(&messages.id)
     .bind(&messages.source)
     .bind(&messages.topic)
     .bind(sent.iter().map(|message| message.partition).collect::<Vec<_>>())
     .bind(sent.iter().map(|message| message.offset.0).collect::<Vec<_>>())
-    .execute(&mut *tx)
+    .execute(&store.pool)
     .await
     .map_err(at_statement)?;
-    commit(tx).await
+    Ok(())
 }
 
 pub(super) async fn release_outbound(store: &PostgresStore, unsent: &[UnsentMessage]) -> Result<(), StoreError> {

@@ -48,6 +48,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (24, "handled set", include_str!("migrations/0024_handled_set.sql")),
     (25, "address leases", include_str!("migrations/0025_address_leases.sql")),
     (26, "edges", include_str!("migrations/0026_edges.sql")),
+    (27, "sends", include_str!("migrations/0027_sends.sql")),
 ];
 
 /// Connects, migrates, and gives the pool.

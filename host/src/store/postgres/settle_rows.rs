@@ -275,6 +275,31 @@ impl<'a> AttemptColumns<'a> {
     }
 }
 
+/// Inserts the rows of [`OutboundColumns`], whose parameters are named first,
+/// where a condition holds. Ids are drawn after the sort, so that they ascend in
+/// the order of the arrays.
+macro_rules! insert_outbound {
+    ($columns:literal, $condition:literal) => {
+        concat!(
+            "INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, held_until, listed,
+                 group_name, published_on, created_at)
+             SELECT r.shard, r.message_id, r.topic, r.type_name, r.source, r.key, r.record, now.at + r.held_for,
+                 r.listed, r.group_name, r.published_on, now.at
+             FROM unnest(",
+            $columns,
+            ") WITH ORDINALITY AS r (shard, message_id, topic, type_name, source, key, record, held_for, listed,
+                 group_name, published_on, place), (SELECT courier_now() AS at) AS now
+             WHERE ",
+            $condition,
+            " ORDER BY r.place"
+        )
+    };
+}
+pub(super) use insert_outbound;
+
+/// A statement that takes the columns of outbound rows.
+type OutboundQuery<'q> = Query<'q, Postgres, PgArguments>;
+
 /// Rows of `outbound`, in the order in which they are to be sent.
 #[derive(Default)]
 pub(super) struct OutboundColumns<'a> {
@@ -319,31 +344,28 @@ impl<'a> OutboundColumns<'a> {
         self.shard.is_empty()
     }
 
-    /// The statement that inserts them. Ids are drawn after the sort, so that
-    /// they ascend in the order of the arrays.
-    pub(super) fn insert(&self) -> Query<'_, Postgres, PgArguments> {
-        sqlx::query(
-            "INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, held_until, listed,
-                 group_name, published_on, created_at)
-             SELECT r.shard, r.message_id, r.topic, r.type_name, r.source, r.key, r.record, now.at + r.held_for,
-                 r.listed, r.group_name, r.published_on, now.at
-             FROM unnest($1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[],
-                 $8::bigint[], $9::boolean[], $10::text[], $11::text[]) WITH ORDINALITY
-                 AS r (shard, message_id, topic, type_name, source, key, record, held_for, listed, group_name,
-                     published_on, place),
-                 (SELECT courier_now() AS at) AS now
-             ORDER BY r.place",
-        )
-        .bind(&self.shard)
-        .bind(&self.message_id)
-        .bind(&self.topic)
-        .bind(&self.type_name)
-        .bind(&self.source)
-        .bind(&self.key)
-        .bind(&self.record)
-        .bind(&self.held_for)
-        .bind(&self.listed)
-        .bind(&self.group)
-        .bind(&self.published_on)
+    /// The statement that inserts them.
+    pub(super) fn insert(&self) -> OutboundQuery<'_> {
+        self.bind(sqlx::query(insert_outbound!(
+            "$1::integer[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[], $7::bytea[], $8::bigint[],
+             $9::boolean[], $10::text[], $11::text[]",
+            "true"
+        )))
+    }
+
+    /// Binds the columns as the next parameters of a statement.
+    pub(super) fn bind<'q>(&'q self, query: OutboundQuery<'q>) -> OutboundQuery<'q> {
+        query
+            .bind(&self.shard)
+            .bind(&self.message_id)
+            .bind(&self.topic)
+            .bind(&self.type_name)
+            .bind(&self.source)
+            .bind(&self.key)
+            .bind(&self.record)
+            .bind(&self.held_for)
+            .bind(&self.listed)
+            .bind(&self.group)
+            .bind(&self.published_on)
     }
 }

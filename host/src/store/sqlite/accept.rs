@@ -8,6 +8,8 @@ use std::collections::{HashMap, HashSet};
 
 use courier_core::message::Timestamp;
 use courier_core::status::State;
+use sqlx::error::BoxDynError;
+use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, SqliteConnection};
 
 use super::SqliteStore;
@@ -17,6 +19,7 @@ use super::delayed::{Waiting, due_at, write_delayed};
 use super::error::{commit_fault, fault};
 use super::identities::{Known, identity_columns, known, stored_identity};
 use super::messages::message_of;
+use super::script::Script;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
     Accepted, Identity, NewMessage, NewOutbound, RefusedMessage, SentBy, SentMessage, StoreError, UnsentMessage,
@@ -84,6 +87,17 @@ macro_rules! owed_rows {
 impl SqliteStore {
     pub(super) async fn accept_messages(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
         let mut tx = self.connections.write().await?;
+        // What Kafka has already has an id that was made here: nearly always all
+        // of it is new, and nothing is asked before it is written.
+        if messages.iter().all(|message| message.place.is_some()) {
+            if insert_unknown(&mut tx, messages).await? == messages.len() as u64 {
+                tx.commit().await.map_err(commit_fault)?;
+                return Ok(vec![Accepted::New; messages.len()]);
+            }
+            // Dropped, it is rolled back by whoever writes next.
+            drop(tx);
+            tx = self.connections.write().await?;
+        }
         let answers = accept_in(&mut tx, messages).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(answers)
@@ -92,25 +106,20 @@ impl SqliteStore {
     pub(super) async fn mark_sent(&self, sent: &[SentMessage]) -> Result<(), StoreError> {
         let rows: Vec<_> = sent.iter().map(|s| (identity_columns(&s.identity), s.partition, s.offset.0)).collect();
         let rows = json(&rows)?;
-        let mut tx = self.connections.write().await?;
+        let mut script = Script::default();
         // Without a place: a row that the relay sent meanwhile, because its
         // hold ran out, keeps the place it got there.
-        sqlx::query(
+        script.push(
             "UPDATE message SET state = ?, reason = NULL, retrying = 0, record = NULL, shard = NULL,
                  partition = s.value ->> 1, offset = s.value ->> 2
              FROM json_each(?) s WHERE message.id = s.value ->> '$[0][0]' AND message.source = s.value ->> '$[0][1]'
                  AND message.topic = s.value ->> '$[0][2]' AND message.partition IS NULL",
-        )
-        .bind(State::Committed.code())
-        .bind(&rows)
-        .execute(&mut *tx)
-        .await
-        .map_err(fault)?;
-        sqlx::query(concat!("DELETE FROM outbound WHERE id IN (", owed_rows!(), ")"))
-            .bind(&rows)
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
+        );
+        script.bind(State::Committed.code())?;
+        script.bind(&rows)?;
+        script.push(concat!("DELETE FROM outbound WHERE id IN (", owed_rows!(), ")"));
+        script.bind(&rows)?;
+        let (tx, _) = self.connections.write_after(script).await?;
         tx.commit().await.map_err(commit_fault)
     }
 
@@ -270,37 +279,53 @@ async fn insert_messages(
     messages: &[&NewMessage],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    const INSERT: Bulk = Bulk {
-        insert: "INSERT INTO message (id, digest, key, source, topic, type_name, kind, time, created_at, state, reason,
-                 retrying, partition, offset, shard, deliver_at, sender, source_proven, record)",
-        columns: 19,
-        then: "",
-    };
-    let inserted = INSERT
-        .run(tx, messages, |arguments, message| {
-            arguments.add(clean(&message.id).as_ref())?;
-            arguments.add(message.digest.as_slice())?;
-            arguments.add(message.key.as_deref())?;
-            arguments.add(clean(&message.source).as_ref())?;
-            arguments.add(clean(&message.topic).as_ref())?;
-            arguments.add(clean(&message.type_name).as_ref())?;
-            arguments.add(message.kind)?;
-            arguments.add(message.time.0)?;
-            arguments.add(now.0)?;
-            arguments.add(message.state.code())?;
-            arguments.add(clean_opt(message.reason.as_deref()).as_deref())?;
-            arguments.add(i64::from(message.retrying))?;
-            arguments.add(message.place.map(|(partition, _)| partition))?;
-            arguments.add(message.place.map(|(_, offset)| offset.0))?;
-            let outbound = message.outbound.as_ref();
-            arguments.add(outbound.map(|outbound| outbound.shard))?;
-            arguments.add(message.due.map(|due| due_at(due, now).0))?;
-            let by = message.sent_by.as_ref();
-            arguments.add(by.map(|by| clean(&by.sender)).as_deref())?;
-            arguments.add(by.map(|by| i64::from(by.source_proven)))?;
-            // The outbound row has the bytes while there is one.
-            arguments.add(message.record.as_deref().filter(|_| outbound.is_none()))
-        })
-        .await?;
+    let inserted =
+        INSERT_MESSAGES.run(tx, messages, |arguments, message| bind_message(arguments, message, now)).await?;
     expect_rows("inserting messages", messages.len(), inserted)
+}
+
+/// Inserts messages for which nothing is owed and whose identity is new and not
+/// reserved; answers how many.
+async fn insert_unknown(tx: &mut SqliteConnection, messages: &[NewMessage]) -> Result<u64, StoreError> {
+    const INSERT: Bulk = Bulk {
+        then: "AND NOT EXISTS (SELECT 1 FROM half_item h
+                   WHERE h.message_id = column1 AND h.source = column4 AND h.topic = column5 AND h.reserved = 1)
+               ON CONFLICT DO NOTHING",
+        ..INSERT_MESSAGES
+    };
+    let now = now();
+    INSERT.run(tx, messages, |arguments, message| bind_message(arguments, message, now)).await
+}
+
+const INSERT_MESSAGES: Bulk = Bulk {
+    insert: "INSERT INTO message (id, digest, key, source, topic, type_name, kind, time, created_at, state, reason,
+             retrying, partition, offset, shard, deliver_at, sender, source_proven, record)",
+    columns: 19,
+    then: "",
+};
+
+/// Binds the columns of [`INSERT_MESSAGES`].
+fn bind_message(arguments: &mut SqliteArguments, message: &NewMessage, now: Timestamp) -> Result<(), BoxDynError> {
+    arguments.add(clean(&message.id).as_ref())?;
+    arguments.add(message.digest.as_slice())?;
+    arguments.add(message.key.as_deref())?;
+    arguments.add(clean(&message.source).as_ref())?;
+    arguments.add(clean(&message.topic).as_ref())?;
+    arguments.add(clean(&message.type_name).as_ref())?;
+    arguments.add(message.kind)?;
+    arguments.add(message.time.0)?;
+    arguments.add(now.0)?;
+    arguments.add(message.state.code())?;
+    arguments.add(clean_opt(message.reason.as_deref()).as_deref())?;
+    arguments.add(i64::from(message.retrying))?;
+    arguments.add(message.place.map(|(partition, _)| partition))?;
+    arguments.add(message.place.map(|(_, offset)| offset.0))?;
+    let outbound = message.outbound.as_ref();
+    arguments.add(outbound.map(|outbound| outbound.shard))?;
+    arguments.add(message.due.map(|due| due_at(due, now).0))?;
+    let by = message.sent_by.as_ref();
+    arguments.add(by.map(|by| clean(&by.sender)).as_deref())?;
+    arguments.add(by.map(|by| i64::from(by.source_proven)))?;
+    // The outbound row has the bytes while there is one.
+    arguments.add(message.record.as_deref().filter(|_| outbound.is_none()))
 }
