@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use courier::store::{
-    AddressWish, ClaimRequest, Extent, HandledBy, Listen, NewMessage, SameTopic, SharedStore, SourceHash,
+    AddressWish, ClaimRequest, Extent, HandledBy, Listen, LostRangeFilter, NewMessage, SameTopic, SharedStore,
+    SourceHash,
 };
 use courier_core::message::Offset;
 use courier_core::status::State;
@@ -132,7 +133,9 @@ pub async fn a_listener_away_for_too_long_is_forgotten(database: Database) {
     let back = store.listen(&wish("host-1", HOUR, false, 9)).await.unwrap();
     assert!(back.begun);
     assert_eq!(back.missed, [(0, Offset(5), Offset(9))]);
-    let [lost] = &store.lost_ranges(10).await.unwrap()[..] else { panic!("one lost range") };
+    let [lost] = &store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap()[..] else {
+        panic!("one lost range")
+    };
     assert_eq!((lost.from, lost.to), (Offset(5), Offset(9)));
     assert_eq!(next(&store, "host-1").await, Some(Offset(9)));
 }
@@ -165,16 +168,18 @@ pub async fn broadcasts_that_nobody_heard_are_told(database: Database) {
     };
     let before = store.ping().await.unwrap();
     store.accept(&[sent("heard", TOPIC, 5), sent("unheard", "nobodys", 5), sent("too early", TOPIC, 4)]).await.unwrap();
-    assert!(store.unheard(before, 10).await.unwrap().is_empty(), "nobody has looked yet");
+    assert!(store.unheard(before, None, 10).await.unwrap().is_empty(), "nobody has looked yet");
     store.judge_broadcasts(10).await.unwrap();
-    let told = store.unheard(before, 10).await.unwrap();
+    let told = store.unheard(before, None, 10).await.unwrap();
     let mut named: Vec<_> = told.iter().map(|row| (row.id.as_str(), row.topic.as_str())).collect();
     named.sort_unstable();
     assert_eq!(named, [("too early", TOPIC), ("unheard", "nobodys")]);
     assert!(told.iter().all(|row| row.created_at >= before));
-    assert_eq!(store.unheard(before, 1).await.unwrap().len(), 1);
+    assert_eq!(store.unheard(before, None, 1).await.unwrap().len(), 1);
+    let of = async |topic: &str| store.unheard(before, Some(&[topic.to_owned()]), 10).await.unwrap().len();
+    assert_eq!((of(&told[0].topic).await, of("another").await), (told.len(), 0));
     let later = store.ping().await.unwrap().after(HOUR);
-    assert!(store.unheard(later, 10).await.unwrap().is_empty());
+    assert!(store.unheard(later, None, 10).await.unwrap().is_empty());
 }
 
 pub async fn what_was_handled_is_found_within_the_window(database: Database) {

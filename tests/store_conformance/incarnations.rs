@@ -3,7 +3,9 @@
 
 use courier::store::incarnations::{LOG_LOST_ITS_END, PARTITION_GONE};
 use courier::store::seek::SeekMove;
-use courier::store::{ClaimRequest, Growth, OlderPartition, SeenLogEnd, SharedStore, StoreError, TopicOfGroup};
+use courier::store::{
+    ClaimRequest, Growth, LostRangeFilter, OlderPartition, SeenLogEnd, SharedStore, StoreError, TopicOfGroup,
+};
 use courier_core::message::Offset;
 use courier_core::status::State;
 
@@ -27,7 +29,7 @@ pub async fn a_log_that_lost_its_end_goes_on_at_its_end(database: Database) {
     assert!(claimed.settled.is_empty());
     assert_eq!(claimed.open.iter().map(|row| row.offset.0).collect::<Vec<_>>(), [2, 6]);
     assert!(claimed.open.iter().all(|row| row.position == claimed.position));
-    let lost = store.lost_ranges(10).await.unwrap();
+    let lost = store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap();
     assert_eq!(lost.iter().map(|range| (range.from.0, range.to.0)).collect::<Vec<_>>(), [(7, 10)]);
     assert!(lost[0].why.contains("lost its end"), "{}", lost[0].why);
 
@@ -54,7 +56,7 @@ pub async fn what_ran_before_kafka_told_of_a_new_topic_is_listed(database: Datab
         ClaimRequest { topic_id: "topic-2".into(), unconfirmed: Some(Offset(5)), ..request(owner.writer, GROUP, 0) };
     let claimed = store.claim(&anew).await.unwrap();
     assert_eq!((claimed.incarnation, claimed.next), (1, Offset(0)));
-    let lost = store.lost_ranges(10).await.unwrap();
+    let lost = store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap();
     assert_eq!((lost[0].from, lost[0].to), (Offset(5), Offset(8)));
     assert!(lost[0].why.contains("created anew") && lost[0].why.contains("5 to 8"), "{}", lost[0].why);
 }
@@ -85,7 +87,7 @@ pub async fn the_range_lost_with_a_topic_reaches_to_its_last_known_end(database:
     let anew = |claim: ClaimRequest| ClaimRequest { topic_id: "topic-2".into(), log_end: Offset(5), ..claim };
     store.claim(&anew(request(owner.writer, GROUP, 0))).await.unwrap();
     store.claim(&anew(hears)).await.unwrap();
-    let lost = store.lost_ranges(10).await.unwrap();
+    let lost = store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap();
     let ranges: Vec<_> = lost.iter().map(|range| (range.listener.as_deref(), range.from.0, range.to.0)).collect();
     assert_eq!(ranges, [(Some("host-1"), 0, 7), (None, 4, 40)]);
     assert_eq!(lost[1].position, Some(owner.claimed.position), "its deliveries are those of the old topic");
@@ -97,10 +99,10 @@ pub async fn the_range_lost_with_a_topic_reaches_to_its_last_known_end(database:
     let claimed = store.claim(&short(900)).await.unwrap();
     store.seek(&[SeekMove { position: claimed.position, to: Offset(700) }], "a seek").await.unwrap();
     store.claim(&short(600)).await.unwrap();
-    let lost = store.lost_ranges(1).await.unwrap();
+    let lost = store.lost_ranges(&LostRangeFilter::default(), 1).await.unwrap();
     assert_eq!((lost[0].from, lost[0].to), (Offset(600), Offset(900)));
     store.claim(&short(500)).await.unwrap();
-    let lost = store.lost_ranges(1).await.unwrap();
+    let lost = store.lost_ranges(&LostRangeFilter::default(), 1).await.unwrap();
     assert_eq!((lost[0].from, lost[0].to), (Offset(500), Offset(600)));
 }
 
@@ -128,7 +130,7 @@ pub async fn partitions_that_a_new_topic_does_not_have_are_ended(database: Datab
     }
     let late = second.part(9, vec![handled(8)]);
     assert_eq!(second.try_settle(&[late]).await.unwrap().stale, [0], "its owner is fenced");
-    let lost = store.lost_ranges(10).await.unwrap();
+    let lost = store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap();
     assert_eq!((lost.len(), lost[0].partition, lost[0].from, lost[0].to), (1, 1, Offset(1), Offset(12)));
     let positions = store.positions().await.unwrap();
     assert_eq!(positions.iter().filter(|row| row.listener.is_none()).map(|row| row.partition).collect::<Vec<_>>(), [0]);

@@ -1,6 +1,6 @@
 //! The starts of groups, and the owners of partitions.
 
-use courier::store::{ClaimRequest, StoreError};
+use courier::store::{ClaimRequest, LostRangeFilter, PositionId, StoreError};
 use courier_core::message::Offset;
 use courier_core::status::State;
 
@@ -38,7 +38,7 @@ pub async fn a_partition_without_a_position_starts_at_the_fallback(database: Dat
     let claimed = store.claim(&claim).await.unwrap();
     assert_eq!((claimed.next, claimed.epoch, claimed.incarnation), (Offset(12), 1, 0));
     assert!(claimed.settled.is_empty() && claimed.open.is_empty());
-    assert!(store.lost_ranges(10).await.unwrap().is_empty());
+    assert!(store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap().is_empty());
 }
 
 pub async fn a_claim_tells_what_is_settled_and_what_is_open(database: Database) {
@@ -81,7 +81,7 @@ pub async fn another_topic_id_begins_a_new_incarnation(database: Database) {
     assert_eq!((claimed.incarnation, claimed.next), (1, Offset(0)));
     assert!(claimed.settled.is_empty() && claimed.open.is_empty(), "nothing of the old topic is in the new one");
 
-    let lost = store.lost_ranges(10).await.unwrap();
+    let lost = store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap();
     assert_eq!(lost.len(), 1);
     assert_eq!((lost[0].group.as_str(), lost[0].topic.as_str(), lost[0].partition), (GROUP, TOPIC, 0));
     assert_eq!((lost[0].from, lost[0].to), (Offset(1), Offset(6)), "from the first open one as far as the group got");
@@ -112,7 +112,7 @@ pub async fn a_log_that_ends_before_the_position_begins_a_new_incarnation(databa
     let short = ClaimRequest { log_end: Offset(9), fallback: Offset(9), ..request(owner.writer, GROUP, 0) };
     let claimed = store.claim(&short).await.unwrap();
     assert_eq!((claimed.incarnation, claimed.next), (1, Offset(9)));
-    assert_eq!(store.lost_ranges(10).await.unwrap().len(), 1);
+    assert_eq!(store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap().len(), 1);
 }
 
 pub async fn an_unknown_topic_id_is_learnt_and_changes_nothing(database: Database) {
@@ -132,9 +132,21 @@ pub async fn a_lost_range_moves_the_position_under_its_epoch(database: Database)
     store.skip_lost(position, epoch, Offset(40), Offset(50), "compaction\0").await.unwrap();
     let older = store.skip_lost(position, epoch - 1, Offset(50), Offset(60), "late").await;
     assert!(matches!(older, Err(StoreError::Fenced(_))));
-    let lost = store.lost_ranges(10).await.unwrap();
+    let lost = store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap();
     let found: Vec<_> = lost.iter().map(|l| (l.from.0, l.to.0, l.why.as_str())).collect();
     assert_eq!(found, [(40, 50, "compaction\u{fffd}"), (0, 40, "retention")]);
-    assert_eq!(store.lost_ranges(1).await.unwrap().len(), 1);
+    assert_eq!(store.lost_ranges(&LostRangeFilter::default(), 1).await.unwrap().len(), 1);
+    let group = lost[0].group.clone();
+    let all = LostRangeFilter::default;
+    for (filter, count) in [
+        (LostRangeFilter { groups: Some(vec![group]), ..all() }, 2),
+        (LostRangeFilter { groups: Some(vec!["another".to_owned()]), ..all() }, 0),
+        (LostRangeFilter { topics: Some(vec!["another".to_owned(), lost[0].topic.clone()]), ..all() }, 2),
+        (LostRangeFilter { topics: Some(Vec::new()), ..all() }, 0),
+        (LostRangeFilter { position: Some(position), ..all() }, 2),
+        (LostRangeFilter { position: Some(PositionId(position.0 + 1)), ..all() }, 0),
+    ] {
+        assert_eq!(store.lost_ranges(&filter, 10).await.unwrap().len(), count, "{filter:?}");
+    }
     assert_eq!(owner.claim_again().await.next, Offset(50));
 }

@@ -1,7 +1,7 @@
 //! Moving positions, and reading open rows in order.
 
 use courier::store::seek::SeekMove;
-use courier::store::{PositionId, StoreError};
+use courier::store::{LostRangeFilter, PositionId, StoreError};
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 
@@ -34,7 +34,7 @@ pub async fn a_seek_backward_runs_again_what_lies_between(database: Database) {
     owner.settle(4, vec![reopened(handled(2), 2)]).await;
     let numbers: Vec<_> = owner.attempts(2).await.iter().map(|attempt| attempt.number).collect();
     assert_eq!(numbers, [1, 2], "attempts are appended");
-    assert!(store.lost_ranges(10).await.unwrap().is_empty());
+    assert!(store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap().is_empty());
 }
 
 pub async fn a_seek_forward_records_what_it_skips(database: Database) {
@@ -43,14 +43,14 @@ pub async fn a_seek_forward_records_what_it_skips(database: Database) {
     owner.settle(3, vec![handled(0), retrying(1, 1, Some(LATER)), handled(2), handled(6)]).await;
     let position = owner.claimed.position;
     store.seek(&[SeekMove { position, to: Offset(9) }], "skipped by a seek").await.unwrap();
-    let lost = store.lost_ranges(10).await.unwrap();
+    let lost = store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap();
     assert_eq!(lost.len(), 1);
     assert_eq!((lost[0].from, lost[0].to, lost[0].why.as_str()), (Offset(3), Offset(9), "skipped by a seek"));
     let claimed = owner.claim_again().await;
     assert_eq!((claimed.next, claimed.open.len()), (Offset(9), 1), "what was received stays open");
     // To its present offset: nothing is skipped, and nothing runs again.
     store.seek(&[SeekMove { position, to: Offset(9) }], "nowhere").await.unwrap();
-    assert_eq!(store.lost_ranges(10).await.unwrap().len(), 1);
+    assert_eq!(store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap().len(), 1);
 }
 
 pub async fn a_seek_moves_all_positions_or_none(database: Database) {

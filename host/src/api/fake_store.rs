@@ -231,7 +231,7 @@ impl Store for FakeStore {
         Ok(vec![GroupTotals { group: "stock".into(), handled: 5, ..GroupTotals::default() }])
     }
 
-    async fn lost_ranges(&self, _: u32) -> Result<Vec<LostRange>, StoreError> {
+    async fn lost_ranges(&self, filter: &LostRangeFilter, _: u32) -> Result<Vec<LostRange>, StoreError> {
         drop(self.read()?);
         let range = |group: &str, topic: &str| LostRange {
             position: Some(PositionId(1)),
@@ -244,7 +244,9 @@ impl Store for FakeStore {
             why: "retention".into(),
             found_at: Timestamp(1),
         };
-        Ok(vec![range("stock", "order"), range("other", "secret")])
+        let has = |list: &Option<Vec<String>>, name: &String| list.as_ref().is_none_or(|list| list.contains(name));
+        let asked = |range: &LostRange| has(&filter.groups, &range.group) && has(&filter.topics, &range.topic);
+        Ok([range("stock", "order"), range("other", "secret")].into_iter().filter(asked).collect())
     }
 
     async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
@@ -306,8 +308,10 @@ impl Broadcasts for FakeStore {
         absent()
     }
 
-    async fn unheard(&self, _: Timestamp, _: u32) -> Result<Vec<UnheardRow>, StoreError> {
-        Ok(self.read()?.unheard.clone())
+    async fn unheard(&self, _: Timestamp, topics: Option<&[String]>, _: u32) -> Result<Vec<UnheardRow>, StoreError> {
+        let mut rows = self.read()?.unheard.clone();
+        rows.retain(|row| topics.is_none_or(|topics| topics.contains(&row.topic)));
+        Ok(rows)
     }
 }
 

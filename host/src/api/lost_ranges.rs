@@ -6,13 +6,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::App;
-use super::auth::{As, Viewer};
+use super::auth::{As, Caller, Viewer};
 use super::list::List;
 use super::openapi::Problems;
 use super::params::Params;
 use super::problem::Problem;
 use super::time;
-use crate::store::{LostRange, MAX_PAGE};
+use crate::store::{LostRange, LostRangeFilter};
 
 /// Records that a group never got.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -47,8 +47,13 @@ impl From<LostRange> for LostRangeView {
     }
 }
 
+/// The lost ranges that a caller may see.
+pub(super) fn of(caller: &Caller) -> LostRangeFilter {
+    LostRangeFilter { groups: caller.groups(), topics: caller.topics(), position: None }
+}
+
 /// Ranges of records that Kafka had dropped before a group handled them,
-/// newest first; the newest thousand that retention has not removed.
+/// newest first.
 #[utoipa::path(
     get,
     path = "/v1/lost-ranges",
@@ -73,17 +78,17 @@ pub(super) async fn list(
     if let Some(topic) = &topic {
         caller.topic(topic)?;
     }
-    let limit = params.page()?.limit as usize;
-    let found = app.store.lost_ranges(MAX_PAGE).await?;
-    let full = found.len() >= MAX_PAGE as usize;
-    let mut items: Vec<LostRangeView> = found
-        .into_iter()
-        .filter(|range| caller.sees_group(&range.group) && caller.sees_topic(&range.topic))
-        .filter(|range| group.as_ref().is_none_or(|group| *group == range.group))
-        .filter(|range| topic.as_ref().is_none_or(|topic| *topic == range.topic))
-        .map(LostRangeView::from)
-        .collect();
-    let truncated = full || items.len() > limit;
-    items.truncate(limit);
+    let mut filter = of(&caller);
+    if let Some(group) = group {
+        filter.groups = Some(vec![group]);
+    }
+    if let Some(topic) = topic {
+        filter.topics = Some(vec![topic]);
+    }
+    let limit = params.page()?.limit;
+    // One more than is shown tells whether there are more.
+    let found = app.store.lost_ranges(&filter, limit + 1).await?;
+    let truncated = found.len() > limit as usize;
+    let items = found.into_iter().take(limit as usize).map(LostRangeView::from).collect();
     Ok(Json(List { items, next: None, truncated }))
 }

@@ -127,7 +127,12 @@ pub trait Broadcasts {
     /// looked at once; answers the ids and topics of those.
     async fn judge_broadcasts(&self, limit: u32) -> Result<Vec<(String, String)>, StoreError>;
 
-    /// Broadcasts that no listener was there for, sent at or after `since`,
-    /// newest first, at most `limit`.
-    async fn unheard(&self, since: Timestamp, limit: u32) -> Result<Vec<UnheardRow>, StoreError>;
+    /// Broadcasts of `topics` (`None` for all) that no listener was there for,
+    /// sent at or after `since`, newest first, at most `limit`.
+    async fn unheard(
+        &self,
+        since: Timestamp,
+        topics: Option<&[String]>,
+        limit: u32,
+    ) -> Result<Vec<UnheardRow>, StoreError>;
 }

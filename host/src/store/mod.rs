@@ -361,7 +361,7 @@ pub trait Store:
     async fn totals(&self) -> Result<Vec<GroupTotals>, StoreError>;
 
     /// Lost ranges, newest first, at most `limit`.
-    async fn lost_ranges(&self, limit: u32) -> Result<Vec<LostRange>, StoreError>;
+    async fn lost_ranges(&self, filter: &LostRangeFilter, limit: u32) -> Result<Vec<LostRange>, StoreError>;
 
     /// Pauses (with who said so) or resumes a group by the API.
     async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError>;

@@ -10,11 +10,12 @@ use super::lost;
 use super::view::{self, DeliveryView};
 use crate::api::App;
 use crate::api::auth::{As, Caller, Viewer};
+use crate::api::lost_ranges;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 use crate::api::shown::ShownKey;
-use crate::store::{DeliveryKey, MAX_PAGE, PositionRow};
+use crate::store::{DeliveryKey, LostRangeFilter, MAX_PAGE, PositionRow};
 
 /// A delivery with its attempts.
 #[utoipa::path(
@@ -63,13 +64,9 @@ pub(super) async fn find(app: &App, caller: &Caller, text: &str) -> Result<Deliv
 
 /// A delivery whose record Kafka lost: its place is all that is known of it.
 async fn lost_delivery(app: &App, caller: &Caller, key: DeliveryKey) -> Result<Option<DeliveryView>, Problem> {
-    let ranges = app.store.lost_ranges(MAX_PAGE).await?;
-    let of_key = ranges.iter().find(|range| {
-        range.position == Some(key.position)
-            && (range.from..range.to).contains(&key.offset)
-            && caller.sees_group(&range.group)
-            && caller.sees_topic(&range.topic)
-    });
+    let filter = LostRangeFilter { position: Some(key.position), ..lost_ranges::of(caller) };
+    let ranges = app.store.lost_ranges(&filter, MAX_PAGE).await?;
+    let of_key = ranges.iter().find(|range| (range.from..range.to).contains(&key.offset));
     Ok(of_key.and_then(|range| {
         let message_id = format!("{}:{}:{}", range.topic, range.partition, key.offset);
         lost::view(range, key.offset, &message_id, ShownKey::new(None), "")

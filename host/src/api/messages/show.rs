@@ -27,11 +27,14 @@ use crate::api::deliveries::flight::{self, RecordPlace};
 use crate::api::deliveries::in_set::{self, NotRecordedView};
 use crate::api::deliveries::lost;
 use crate::api::deliveries::view::{self, DeliveryView};
+use crate::api::lost_ranges;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 use crate::api::time;
-use crate::store::{DeliveryFilter, DeliveryKey, DeliveryRow, HandledAt, MAX_PAGE, MessageRow, Page, PositionRow};
+use crate::store::{
+    DeliveryFilter, DeliveryKey, DeliveryRow, HandledAt, LostRangeFilter, MAX_PAGE, MessageRow, Page, PositionRow,
+};
 
 /// The detail of a message whose record the log does not have.
 const GONE: &str = "Kafka no longer has this record";
@@ -148,8 +151,9 @@ async fn add_lost(
     message: &MessageView,
     deliveries: &mut Vec<DeliveryView>,
 ) -> Result<(), Problem> {
-    let ranges = app.store.lost_ranges(MAX_PAGE).await?;
-    for range in lost::ranges(&ranges, place, row.created_at).filter(|range| caller.sees_group(&range.group)) {
+    let filter = LostRangeFilter { topics: Some(vec![place.topic.clone()]), ..lost_ranges::of(caller) };
+    let ranges = app.store.lost_ranges(&filter, MAX_PAGE).await?;
+    for range in lost::ranges(&ranges, place, row.created_at) {
         let type_name = message.type_name.as_deref().unwrap_or_default();
         let Some(lost) = lost::view(range, place.offset, &message.id, message.key.clone(), type_name) else { continue };
         if !deliveries.iter().any(|one| one.group == lost.group && one.listener() == lost.listener()) {

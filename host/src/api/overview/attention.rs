@@ -11,6 +11,7 @@ use crate::api::App;
 use crate::api::auth::Caller;
 use crate::api::causes::CauseView;
 use crate::api::groups::view::GroupView;
+use crate::api::lost_ranges;
 use crate::api::messages::resend::encode;
 use crate::api::outboxes::list::{self as outboxes, OutboxStatus};
 use crate::api::ports::Note;
@@ -78,8 +79,8 @@ pub(super) async fn of(
         }
     }
     let since = Timestamp(now.0.saturating_sub(NAMED_FOR));
-    for range in app.store.lost_ranges(NAMED).await? {
-        if range.found_at >= since && caller.sees_group(&range.group) && caller.sees_topic(&range.topic) {
+    for range in app.store.lost_ranges(&lost_ranges::of(caller), NAMED).await? {
+        if range.found_at >= since {
             found.push(Attention {
                 kind: "lost_range",
                 detail: lost(&range),
@@ -100,7 +101,7 @@ pub(super) async fn of(
     let ended = app.store.halves(Some(HalfState::Abandoned), caller.topics().as_deref(), &newest).await?;
     let recent = ended.items.iter().filter(|half| half.ended_at.is_some_and(|ended| ended >= since));
     found.extend(recent.filter(|half| sees_half(caller, half)).map(abandoned));
-    found.extend(unheard(app.store.unheard(since, NAMED).await?, caller));
+    found.extend(unheard(app.store.unheard(since, caller.topics().as_deref(), NAMED).await?));
     let undelivered = app.store.undelivered_totals().await?.into_iter();
     found.extend(undelivered.filter(|total| caller.sees_topic(&total.topic)).map(|total| undelivered_for(&total)));
     // The outboxes of all hosts were added above.
@@ -241,9 +242,9 @@ fn abandoned(half: &HalfRow) -> Attention {
 }
 
 /// One entry for each topic, with the path of its newest broadcast.
-fn unheard(rows: Vec<UnheardRow>, caller: &Caller) -> Vec<Attention> {
+fn unheard(rows: Vec<UnheardRow>) -> Vec<Attention> {
     let mut topics: BTreeMap<String, Vec<UnheardRow>> = BTreeMap::new();
-    for row in rows.into_iter().filter(|row| caller.sees_topic(&row.topic)) {
+    for row in rows {
         topics.entry(row.topic.clone()).or_default().push(row);
     }
     let of_topic = |(topic, rows): (String, Vec<UnheardRow>)| {

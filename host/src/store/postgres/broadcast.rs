@@ -45,8 +45,13 @@ impl Broadcasts for PostgresStore {
         bounded(judge(self, limit)).await
     }
 
-    async fn unheard(&self, since: Timestamp, limit: u32) -> Result<Vec<UnheardRow>, StoreError> {
-        bounded(unheard(self, since, limit)).await
+    async fn unheard(
+        &self,
+        since: Timestamp,
+        topics: Option<&[String]>,
+        limit: u32,
+    ) -> Result<Vec<UnheardRow>, StoreError> {
+        bounded(unheard(self, since, topics, limit)).await
     }
 }
 
@@ -311,13 +316,20 @@ async fn judge(store: &PostgresStore, limit: u32) -> Result<Vec<(String, String)
     Ok(unheard)
 }
 
-async fn unheard(store: &PostgresStore, since: Timestamp, limit: u32) -> Result<Vec<UnheardRow>, StoreError> {
+async fn unheard(
+    store: &PostgresStore,
+    since: Timestamp,
+    topics: Option<&[String]>,
+    limit: u32,
+) -> Result<Vec<UnheardRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT id, topic, created_at FROM message
-         WHERE heard = false AND created_at >= $1 ORDER BY created_at DESC LIMIT $2",
+         WHERE heard = false AND created_at >= $1 AND ($3::text[] IS NULL OR topic = ANY($3))
+         ORDER BY created_at DESC LIMIT $2",
     )
     .bind(since.0)
     .bind(i64::from(limit))
+    .bind(topics)
     .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;

@@ -370,8 +370,8 @@ impl Store for PostgresStore {
         bounded(groups::totals(self)).await
     }
 
-    async fn lost_ranges(&self, limit: u32) -> Result<Vec<LostRange>, StoreError> {
-        bounded(positions::lost_ranges(self, limit)).await
+    async fn lost_ranges(&self, filter: &LostRangeFilter, limit: u32) -> Result<Vec<LostRange>, StoreError> {
+        bounded(positions::lost_ranges(self, filter, limit)).await
     }
 
     async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {

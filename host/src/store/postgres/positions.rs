@@ -7,7 +7,7 @@ use super::columns::Columns;
 use super::error::at_statement;
 use super::{PostgresStore, commit};
 use crate::store::shared::text::clean;
-use crate::store::{LostRange, PositionId, PositionRow, StoreError};
+use crate::store::{LostRange, LostRangeFilter, PositionId, PositionRow, StoreError};
 
 pub(super) async fn begin(
     store: &PostgresStore,
@@ -116,14 +116,23 @@ pub(super) async fn positions(store: &PostgresStore) -> Result<Vec<PositionRow>,
     rows.iter().map(row).collect()
 }
 
-pub(super) async fn lost_ranges(store: &PostgresStore, limit: u32) -> Result<Vec<LostRange>, StoreError> {
+pub(super) async fn lost_ranges(
+    store: &PostgresStore,
+    filter: &LostRangeFilter,
+    limit: u32,
+) -> Result<Vec<LostRange>, StoreError> {
     let rows = sqlx::query(
         "SELECT l.position_id, g.name, l.topic, nullif(p.listener, '') AS listener, l.partition, l.from_offset, l.to_offset,
              l.why, l.found_at
          FROM lost_range l JOIN consumer_group g ON g.id = l.group_id LEFT JOIN position p ON p.id = l.position_id
+         WHERE ($2::text[] IS NULL OR g.name = ANY($2)) AND ($3::text[] IS NULL OR l.topic = ANY($3))
+             AND ($4::bigint IS NULL OR l.position_id = $4)
          ORDER BY l.id DESC LIMIT $1",
     )
     .bind(i64::from(limit))
+    .bind(filter.groups.as_deref())
+    .bind(filter.topics.as_deref())
+    .bind(filter.position.map(|position| position.0))
     .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;

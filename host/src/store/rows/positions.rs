@@ -144,6 +144,18 @@ pub struct PositionRow {
     pub node: Option<String>,
 }
 
+/// Which lost ranges are asked for. The store filters: the newest of all groups
+/// would hide those of a group with few.
+#[derive(Clone, Debug, Default)]
+pub struct LostRangeFilter {
+    /// Of these groups; `None` for all.
+    pub groups: Option<Vec<String>>,
+    /// Of these topics; `None` for all.
+    pub topics: Option<Vec<String>>,
+    /// Of this position.
+    pub position: Option<PositionId>,
+}
+
 /// Offsets that Kafka no longer had when their turn came.
 #[derive(Clone, Debug)]
 pub struct LostRange {

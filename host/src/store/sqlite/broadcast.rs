@@ -7,7 +7,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
 use super::claim::close_open;
-use super::columns::{Columns, json, now};
+use super::columns::{Columns, json, now, optional_json};
 use super::error::{commit_fault, fault};
 use super::groups::group_number;
 use super::positions::record_lost;
@@ -136,13 +136,20 @@ impl Broadcasts for SqliteStore {
         Ok(unheard)
     }
 
-    async fn unheard(&self, since: Timestamp, limit: u32) -> Result<Vec<UnheardRow>, StoreError> {
+    async fn unheard(
+        &self,
+        since: Timestamp,
+        topics: Option<&[String]>,
+        limit: u32,
+    ) -> Result<Vec<UnheardRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT id, topic, created_at FROM message INDEXED BY message_unheard
-             WHERE heard = 0 AND created_at >= ? ORDER BY created_at DESC LIMIT ?",
+             WHERE heard = 0 AND created_at >= ?1 AND (?3 IS NULL OR topic IN (SELECT value FROM json_each(?3)))
+             ORDER BY created_at DESC LIMIT ?2",
         )
         .bind(since.0)
         .bind(limit)
+        .bind(optional_json(topics)?)
         .fetch_all(&self.connections.readers)
         .await
         .map_err(fault)?;

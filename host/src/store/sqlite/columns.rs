@@ -23,6 +23,11 @@ pub fn json(list: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(list).map_err(|error| StoreError::Bug(format!("a parameter is not JSON: {error}")))
 }
 
+/// A list as `json_each` takes it; null where nothing is asked for.
+pub fn optional_json(list: Option<&[String]>) -> Result<Option<String>, StoreError> {
+    list.map(|list| json(&list)).transpose()
+}
+
 /// What the row count of a statement has to be, else the bookkeeping is wrong.
 pub fn expect_rows(what: &str, expected: usize, found: u64) -> Result<(), StoreError> {
     if u64::try_from(expected) == Ok(found) {

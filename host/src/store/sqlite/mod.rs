@@ -300,8 +300,8 @@ impl Store for SqliteStore {
         self.group_totals().await
     }
 
-    async fn lost_ranges(&self, limit: u32) -> Result<Vec<LostRange>, StoreError> {
-        self.newest_lost_ranges(limit).await
+    async fn lost_ranges(&self, filter: &LostRangeFilter, limit: u32) -> Result<Vec<LostRange>, StoreError> {
+        self.newest_lost_ranges(filter, limit).await
     }
 
     async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {

@@ -4,11 +4,11 @@ use courier_core::message::{Offset, Timestamp};
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::columns::{Columns, now};
+use super::columns::{Columns, now, optional_json};
 use super::error::{commit_fault, fault};
 use super::groups::group_number;
 use crate::store::shared::text::clean;
-use crate::store::{LostRange, PositionId, PositionRow, StoreError};
+use crate::store::{LostRange, LostRangeFilter, PositionId, PositionRow, StoreError};
 
 /// Writes a lost range.
 pub(super) async fn record_lost(
@@ -126,16 +126,27 @@ impl SqliteStore {
             .collect()
     }
 
-    pub(super) async fn newest_lost_ranges(&self, limit: u32) -> Result<Vec<LostRange>, StoreError> {
+    pub(super) async fn newest_lost_ranges(
+        &self,
+        filter: &LostRangeFilter,
+        limit: u32,
+    ) -> Result<Vec<LostRange>, StoreError> {
+        let (groups, topics) = (optional_json(filter.groups.as_deref())?, optional_json(filter.topics.as_deref())?);
         let rows = sqlx::query(
             "SELECT p.id, g.name, p.topic, nullif(p.listener, ''), p.partition, l.from_offset, l.to_offset, l.why,
                  l.found_at
              FROM lost_range l
              JOIN position p ON p.id = l.position
              JOIN consumer_group g ON g.id = p.group_id
-             ORDER BY l.id DESC LIMIT ?",
+             WHERE (?2 IS NULL OR g.name IN (SELECT value FROM json_each(?2)))
+                 AND (?3 IS NULL OR p.topic IN (SELECT value FROM json_each(?3)))
+                 AND (?4 IS NULL OR p.id = ?4)
+             ORDER BY l.id DESC LIMIT ?1",
         )
         .bind(limit)
+        .bind(groups)
+        .bind(topics)
+        .bind(filter.position.map(|position| position.0))
         .fetch_all(&self.connections.readers)
         .await
         .map_err(fault)?;
