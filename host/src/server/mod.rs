@@ -30,7 +30,7 @@ mod stalled_reader;
 mod store_watch;
 mod wiring;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,17 +205,7 @@ impl Host {
                         StopSignal::Stop => break None,
                         StopSignal::Reload => {}
                     },
-                    found = changes.next() => match found {
-                        ConfigChange::Changed => trigger = Trigger::Watch,
-                        ConfigChange::Missing => {
-                            self.standing.missing(&file.path);
-                            continue;
-                        }
-                        ConfigChange::Back => {
-                            self.standing.back();
-                            continue;
-                        }
-                    },
+                    () = changed(&mut changes, &self.standing, &file.path) => trigger = Trigger::Watch,
                     why = &mut lease => break Some(name_taken(why)),
                     why = &mut fallen => break Some(why),
                 }
@@ -321,6 +311,18 @@ fn lock_store(config: &Config) -> anyhow::Result<Option<HostLock>> {
         return Ok(None);
     }
     HostLock::take(url.expose(), &config.server.node).context("cannot use the store ([store] url)")
+}
+
+/// Waits until the configuration is to be read again, and tells meanwhile
+/// whether it is there.
+async fn changed(changes: &mut Changes, standing: &ConfigStanding, path: &Path) {
+    loop {
+        match changes.next().await {
+            ConfigChange::Changed => return,
+            ConfigChange::Missing => standing.missing(path),
+            ConfigChange::Back => standing.back(),
+        }
+    }
 }
 
 fn name_taken(why: Result<String, tokio::task::JoinError>) -> String {

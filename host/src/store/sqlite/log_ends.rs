@@ -39,14 +39,14 @@ pub(super) async fn seen_log_end(
     position: PositionId,
     shortened_to: Option<Offset>,
 ) -> Result<Option<Offset>, StoreError> {
-    let of_position: Option<(String, i32, String, bool)> =
+    let of_position: Option<(String, i32, String, i64)> =
         sqlx::query_as("SELECT topic, partition, topic_id, listener <> '' FROM position WHERE id = ?")
             .bind(position.0)
             .fetch_optional(&mut *tx)
             .await
             .map_err(fault)?;
-    let Some((topic, partition, topic_id, is_broadcast)) = of_position else { return Ok(None) };
-    let kind = if is_broadcast { Kind::Broadcast } else { Kind::Event };
+    let Some((topic, partition, topic_id, hears)) = of_position else { return Ok(None) };
+    let kind = if hears != 0 { Kind::Broadcast } else { Kind::Event };
     let log_topic = kind.log_topic(&topic);
     let end: Option<i64> =
         sqlx::query_scalar("SELECT log_end FROM log_end WHERE topic = ? AND partition = ? AND topic_id = ?")
