@@ -59,7 +59,7 @@ async fn wait_handled(host: &Host, group: &str, prefix: &str, count: usize) -> B
 
 async fn lost_ranges(host: &Host, group: &str) -> Vec<LostRange> {
     let store = courier::store::open(&host.store_url()).await.expect("the host's store can be opened beside it");
-    let all = store.lost_ranges(1_000).await.expect("the store answers");
+    let all = store.lost_ranges(&courier::store::LostRangeFilter::default(), 1_000).await.expect("the store answers");
     all.into_iter().filter(|range| range.group == group).collect()
 }
 

@@ -177,7 +177,8 @@ pub async fn broadcasts_that_nobody_heard_are_told(database: Database) {
     assert!(told.iter().all(|row| row.created_at >= before));
     assert_eq!(store.unheard(before, None, 1).await.unwrap().len(), 1);
     let of = async |topic: &str| store.unheard(before, Some(&[topic.to_owned()]), 10).await.unwrap().len();
-    assert_eq!((of(&told[0].topic).await, of("another").await), (told.len(), 0));
+    let named = told.iter().filter(|row| row.topic == told[0].topic).count();
+    assert_eq!((of(&told[0].topic).await, of("another").await), (named, 0));
     let later = store.ping().await.unwrap().after(HOUR);
     assert!(store.unheard(later, None, 10).await.unwrap().is_empty());
 }

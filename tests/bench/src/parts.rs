@@ -18,7 +18,7 @@ use clap::ValueEnum;
 use courier::kafka::record::Record;
 use courier::store::{DeliveryKey, PositionId};
 use courier_core::lanes::LaneKey;
-use courier_core::message::{Epoch, Header, Offset, Timestamp};
+use courier_core::message::{Attempts, Epoch, Header, Offset, Timestamp};
 use courier_core::partition::{Action, Answer, Bounds, Claim, Event, Machine};
 use courier_core::verdict::Outcome;
 use courier_tests::servers::setup::output_of;
@@ -157,11 +157,10 @@ fn answer(machine: &mut Machine<()>, at: i64, actions: &mut Vec<Action<()>>) {
         }
         for action in std::mem::take(actions) {
             let event = match action {
-                Action::Dispatch { offset, number, counted, .. } => Event::Decided {
+                Action::Dispatch { offset, attempts: Attempts { invoked, used }, .. } => Event::AttemptFinished {
                     offset,
                     outcome: Outcome::Handled,
-                    number: number + 1,
-                    counted: counted + 1,
+                    attempts: Attempts { invoked: invoked + 1, used: used + 1 },
                     detail: (),
                 },
                 Action::Settle(_) => Event::Settled(Answer::Written),
