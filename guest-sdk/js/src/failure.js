@@ -53,14 +53,30 @@ const FRAME = /\(?([^\s()]+):(\d+):(\d+)\)?\s*$/;
 export function place(error) {
   for (const line of String(error?.stack ?? "").split("\n")) {
     const frame = FRAME.exec(line);
-    if (!frame || ["courier:", "node:", HOME].some((own) => frame[1].startsWith(own))) continue;
+    // `<input>` is the text that JSON.parse was given.
+    if (!frame || ["courier:", "node:", "<", HOME].some((own) => frame[1].startsWith(own))) continue;
     return `${frame[1].replace(/^file:\/\/.*\//, "")}:${frame[2]}:${frame[3]}`;
   }
   return null;
 }
 
-/** An error with its stack in terms of the handler's own files, for the log. */
+/** Errors behind an error that the log tells: a chain of causes has an end. */
+const MAX_CAUSES = 8;
+
+/** An error with its stack in terms of the handler's own files, and those behind it, for the log. */
 export function trace(error) {
+  const lines = [];
+  const queue = [[error, ""]];
+  for (let told = 0; queue.length > 0 && told <= MAX_CAUSES; told += 1) {
+    const [next, words] = queue.shift();
+    lines.push(`${words}${next instanceof Error ? traceOf(next) : String(next)}`);
+    if (next?.cause !== undefined) queue.push([next.cause, "caused by "]);
+    if (Array.isArray(next?.errors)) queue.push(...next.errors.map((one) => [one, "with "]));
+  }
+  return lines.join("\n");
+}
+
+function traceOf(error) {
   const frames = String(error.stack ?? "").split("\n").filter((line) => FRAME.test(line));
   const places = frames.map((line) => place({ stack: line })).filter((at) => at !== null);
   return [`${error.name}: ${error.message}`, ...places.map((at) => `  at ${at}`)].join("\n");

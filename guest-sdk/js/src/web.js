@@ -13,6 +13,9 @@ const { getRandomBytes, getRandomU64 } = host["wasi:random/random"];
 const MAX_RANDOM_BYTES = 65_536;
 
 const at = (level) => (...values) => log(level, format(values));
+const counts = new Map();
+const timers = new Map();
+const since = (label) => `${label}: ${Date.now() - (timers.get(label) ?? Date.now())} ms`;
 const console = {
   debug: at("debug"),
   trace: at("debug"),
@@ -22,6 +25,21 @@ const console = {
   warn: at("warn"),
   error: at("error"),
   assert: (holds, ...values) => holds || log("error", `assertion failed ${format(values)}`.trim()),
+  table: at("info"),
+  group: at("info"),
+  groupCollapsed: at("info"),
+  groupEnd() {},
+  count(label = "default") {
+    counts.set(label, (counts.get(label) ?? 0) + 1);
+    log("info", `${label}: ${counts.get(label)}`);
+  },
+  countReset: (label = "default") => void counts.delete(label),
+  time: (label = "default") => void timers.set(label, Date.now()),
+  timeLog: (label = "default", ...values) => log("info", `${since(label)} ${format(values)}`.trim()),
+  timeEnd(label = "default") {
+    log("info", since(label));
+    timers.delete(label);
+  },
 };
 
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -102,3 +102,19 @@ test("a declaration that makes no sense is refused", () => {
   assert.throws(() => handler({}), /wants a function/);
   assert.throws(() => context().ctx.retry("x", { after: "soon" }), /no duration/);
 });
+
+test("the log tells the errors behind an error", async () => {
+  const { trace } = await import("../src/failure.js");
+  const cause = new RangeError("no such row");
+  const all = new AggregateError([new Error("one"), "two"], "several", { cause });
+  const lines = trace(all).split("\n").filter((line) => !line.startsWith("  at "));
+  assert.deepEqual(lines, [
+    "AggregateError: several",
+    "caused by RangeError: no such row",
+    "with Error: one",
+    "with two",
+  ]);
+  const circle = new Error("round");
+  circle.cause = circle;
+  assert.ok(trace(circle).split("caused by").length < 20);
+});

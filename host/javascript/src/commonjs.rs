@@ -1,7 +1,7 @@
 //! CommonJS modules as ES modules. Each becomes two: in the first ([`wrap`]) the
 //! module's text is a function, which runs when it is required first; the
 //! second ([`facade`]) is what an ES module imports, runs the first, and exports
-//! by name. If the first ran by itself, modules that require one another in a
+//! by name; `import * as` takes a third ([`whole`]). If the first ran by itself, modules that require one another in a
 //! circle would run in the order of their imports, and not of their `require`s.
 //!
 //! The text begins on the first line, so that the lines of errors stay right.
@@ -59,6 +59,21 @@ pub(super) fn facade(name: &str, exports: &BTreeSet<String>) -> String {
         );
     }
     module
+}
+
+/// The ES module whose default is all that the CommonJS module `name` exports,
+/// by name, with what it exports as a whole as `default`.
+pub(super) fn whole(name: &str) -> String {
+    let from = quoted(name);
+    format!(
+        "import {{ $courier_require }} from {from};\n\
+         const $courier_all = $courier_require();\n\
+         const $courier_whole = Object.create(null);\n\
+         for (const name in Object($courier_all)) $courier_whole[name] = $courier_all[name];\n\
+         for (const name of Object.keys(Object($courier_all))) $courier_whole[name] = $courier_all[name];\n\
+         if (!($courier_all?.__esModule && \"default\" in $courier_all)) $courier_whole.default = $courier_all;\n\
+         export default $courier_whole;\n"
+    )
 }
 
 fn quoted(text: &str) -> String {

@@ -108,7 +108,7 @@ async fn component(file: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
 async fn start(sources: &Sources, uses: &Uses) -> anyhow::Result<snapshot::Started> {
     let linked = link::link(uses)?;
     let sources = Arc::new(sources.clone().with_sdk(uses));
-    snapshot::start(&linked, &sources).await.context("the handler's module cannot be started")
+    snapshot::start(&linked, &sources).await.context("the module of the handler cannot be loaded")
 }
 
 /// What the handler declares, which the SDK logs while the script starts.

@@ -15,11 +15,12 @@ pub(super) enum Asks {
 }
 
 impl Asks {
-    /// The conditions of a runtime that is neither Node nor a browser.
-    fn conditions(self) -> [&'static str; 4] {
+    /// The conditions of a runtime that is not Node: what a package offers to
+    /// workers, or else to browsers, needs no modules of Node.
+    fn conditions(self) -> [&'static str; 5] {
         match self {
-            Self::Import => ["worker", "module", "import", "default"],
-            Self::Require => ["worker", "require", "default", "import"],
+            Self::Import => ["worker", "browser", "module", "import", "default"],
+            Self::Require => ["worker", "browser", "require", "default", "import"],
         }
     }
 }
@@ -127,7 +128,7 @@ fn package(dir: &Path, specifier: &str, asks: Asks) -> Option<PathBuf> {
     if !rest.is_empty() {
         return file_at(&home.join(rest.trim_start_matches('/')));
     }
-    let fields = if asks == Asks::Import { ["module", "main"] } else { ["main", "module"] };
+    let fields = if asks == Asks::Import { ["browser", "module", "main"] } else { ["browser", "main", "module"] };
     let main = fields.into_iter().find_map(|field| manifest.get(field)?.as_str());
     file_at(&home.join(main.unwrap_or("index.js")))
 }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use parking_lot::Mutex;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 use wasmtime::component::{Component, Instance, Lift, Linker, ResourceTable, ResourceType, Val, WasmList};
-use wasmtime::{Config, Engine, EngineWeak, Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::{Config, Engine, EngineWeak, Store, StoreLimits, StoreLimitsBuilder, Trap};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, IoError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -26,7 +26,10 @@ const MAX_PRINTED_BYTES: usize = 64 * 1024;
 const MAX_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 
 /// Time that a script may take to start: one that loops would never end.
-const MAX_START: Duration = Duration::from_secs(30);
+const MAX_START: Duration = Duration::from_secs(15);
+/// What the runtime says before the message of an error in a module.
+const PREFIXES: [&str; 2] =
+    ["Failed to evaluate user JavaScript module: ", "Failed to finish JavaScript module evaluation: "];
 
 /// A component that has started, and what its script logged meanwhile.
 pub(super) struct Started {
@@ -72,10 +75,19 @@ pub(super) async fn start(linked: &[u8], sources: &Arc<Sources>) -> anyhow::Resu
     let started = init.call_async(&mut store, ("globalThis.wit = {};", sources.entry(), entry, false)).await;
     match started {
         Ok((Ok(()),)) => {}
-        Ok((Err(why),)) => bail!("{}", why.trim()),
+        Ok((Err(why),)) => {
+            let why = PREFIXES.iter().fold(why.trim(), |why, prefix| why.strip_prefix(prefix).unwrap_or(why));
+            bail!("{why}")
+        }
+        Err(trap) if matches!(trap.downcast_ref(), Some(Trap::Interrupt)) => {
+            bail!(
+                "it does not finish loading within {} s: is there an endless loop outside the handler?",
+                MAX_START.as_secs()
+            )
+        }
         Err(trap) => {
             let printed = String::from_utf8_lossy(&printed.contents()).trim().to_owned();
-            return Err(ours(trap)).with_context(|| format!("the script could not start: {printed}"));
+            bail!("{} {printed}", trap.root_cause());
         }
     }
     let snapshot =

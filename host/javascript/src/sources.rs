@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use crate::commonjs::{self, Target};
 use crate::resolve::{Asks, Found, find};
-use crate::strip::{CommonJs, Dialect, strip};
+use crate::strip::{CommonJs, Dialect, Namespace, strip};
 use crate::uses::Uses;
 
 /// The SDK's modules, under the names that the runtime knows them by.
@@ -50,6 +50,7 @@ struct Module {
     shape: Shape,
     /// The names that it imports, each with the specifier.
     names: Vec<(String, String)>,
+    namespaces: Vec<Namespace>,
 }
 
 #[derive(Clone)]
@@ -62,7 +63,7 @@ enum Shape {
 impl Module {
     /// A module that imports nothing which has to be looked for.
     fn alone(text: String, shape: Shape) -> Self {
-        Self { text, imports: BTreeMap::new(), shape, names: Vec::new() }
+        Self { text, imports: BTreeMap::new(), shape, names: Vec::new(), namespaces: Vec::new() }
     }
 }
 
@@ -193,12 +194,21 @@ fn read_module(
             Shape::CommonJs(found)
         }
     };
-    Ok(Module { text: module.text, imports, shape, names: module.names })
+    // Where a module is imported in other ways too, it has to be one of names.
+    let is_alone =
+        |one: &Namespace| module.imports.iter().filter(|(specifier, _)| *specifier == one.specifier).count() == 1;
+    let namespaces = module.namespaces.into_iter().filter(is_alone).collect();
+    Ok(Module { text: module.text, imports, shape, names: module.names, namespaces })
 }
 
 /// The name of the module through which ES modules import a CommonJS module.
 fn facade_name(name: &str) -> String {
     format!("courier:commonjs/{name}")
+}
+
+/// The name of the module through which `import * as` takes a CommonJS module.
+fn whole_name(name: &str) -> String {
+    format!("courier:commonjs-whole/{name}")
 }
 
 /// Makes ES modules of the CommonJS modules, once it is known which are which
@@ -227,10 +237,31 @@ fn wrap_commonjs(modules: &mut BTreeMap<String, Module>) {
         exports.extend(asked.remove(name).unwrap_or_default());
         wrapped.push((name.clone(), commonjs::wrap(&module.text, targets), commonjs::facade(name, &exports)));
     }
+    let mut wholes = BTreeSet::new();
     for module in modules.values_mut().filter(|module| matches!(module.shape, Shape::Module)) {
-        for target in module.imports.values_mut().filter(|target| wrapped.iter().any(|(name, ..)| name == *target)) {
-            *target = facade_name(target);
+        for (specifier, target) in &mut module.imports {
+            if !wrapped.iter().any(|(name, ..)| name == target) {
+                continue;
+            }
+            let whole = module.namespaces.iter().find(|namespace| namespace.specifier == *specifier);
+            let whole = whole.filter(|one| module.text.contains(&format!("import {}", one.text)));
+            match whole {
+                // The names of an ES module are fixed; those of this one are
+                // known once it has run, so the whole of it is a default.
+                Some(Namespace { name, text, .. }) => {
+                    let padded = format!("import {name:>0$}", text.chars().count());
+                    module.text = module.text.replacen(&format!("import {text}"), &padded, 1);
+                    wholes.insert(target.clone());
+                    *target = whole_name(target);
+                }
+                None => *target = facade_name(target),
+            }
         }
+    }
+    for name in wholes {
+        let mut whole = Module::alone(commonjs::whole(&name), Shape::Module);
+        whole.imports.insert(name.clone(), name.clone());
+        modules.insert(whole_name(&name), whole);
     }
     for (name, text, facade) in wrapped {
         let mut facade = Module::alone(facade, Shape::Module);

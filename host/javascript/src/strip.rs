@@ -25,8 +25,19 @@ pub(super) struct Module {
     pub(super) imports: Vec<(String, u32)>,
     /// The names that it imports from modules: a module and a name.
     pub(super) names: Vec<(String, String)>,
+    /// Imports of whole modules by one name.
+    pub(super) namespaces: Vec<Namespace>,
     /// What it is beside imports if it has none of them: a CommonJS module.
     pub(super) commonjs: Option<CommonJs>,
+}
+
+/// `* as name` of an import, where nothing else is imported by that statement.
+#[derive(Clone, Debug)]
+pub(super) struct Namespace {
+    pub(super) specifier: String,
+    pub(super) name: String,
+    /// As it is written.
+    pub(super) text: String,
 }
 
 /// What a CommonJS module takes and gives, as far as its text tells.
@@ -82,7 +93,8 @@ pub(super) fn strip(source: &str, dialect: Dialect) -> Result<Module, Wrong> {
     let commonjs = (!has_module_syntax && has_words).then(|| std::mem::take(&mut eraser.commonjs));
     let imports = std::mem::take(&mut eraser.requests);
     let names = std::mem::take(&mut eraser.names);
-    Ok(Module { text: eraser.text(), imports, names, commonjs })
+    let namespaces = std::mem::take(&mut eraser.namespaces);
+    Ok(Module { text: eraser.text(), imports, names, namespaces, commonjs })
 }
 
 /// An import statement, judged when all values that the module uses are known.
@@ -128,6 +140,7 @@ struct Eraser<'s> {
     pending: Vec<Import>,
     requests: Vec<(String, u32)>,
     names: Vec<(String, String)>,
+    namespaces: Vec<Namespace>,
     commonjs: CommonJs,
     /// How many `try` blocks are round the place at hand.
     tries: u32,
@@ -146,6 +159,7 @@ impl Default for Eraser<'_> {
             pending: Vec::new(),
             requests: Vec::new(),
             names: Vec::new(),
+            namespaces: Vec::new(),
             commonjs: CommonJs::default(),
             tries: 0,
             wrong: None,

@@ -79,7 +79,8 @@ fn what_is_declared_goes_before_what_is_found() {
 #[test]
 fn packages_are_started_with_the_handler() {
     let handler = format!(
-        "{HANDLER}import add, {{ one }} from 'add';\nif (add(one, 1) !== 2) throw new Error('wrong');\n\
+        "{HANDLER}import add, {{ one }} from 'add';\nimport * as circle from 'add/circle.js';\n\
+         if (add(one, 1) !== 2 || circle.later() !== 3) throw new Error('wrong');\n\
          await Promise.resolve();\nexport default handler({{}}, () => {{}});"
     );
     let files = [
@@ -88,7 +89,10 @@ fn packages_are_started_with_the_handler() {
             "node_modules/add/index.js",
             "const c = require('./circle');\nmodule.exports = (a, b) => a + b;\nmodule.exports.one = c.one();",
         ),
-        ("node_modules/add/circle.js", "exports.add = require('./index');\nexports.one = () => 1;"),
+        (
+            "node_modules/add/circle.js",
+            "exports.add = require('./index');\nexports.one = () => 1;\nexports[['la', 'ter'].join('')] = () => 3;",
+        ),
     ];
     built(&files).unwrap();
 }
@@ -98,7 +102,8 @@ fn what_goes_wrong_while_the_module_loads_is_told_with_its_place() {
     for (text, expected) in [
         ("\n\nthrow new Error('no tea');", "no tea"),
         ("export const a = 1;", "the module exports no handler"),
-        ("fetch('https://example.com');\nexport default handler({}, () => {});", "cannot be started"),
+        ("fetch('https://example.com');\nexport default handler({}, () => {});", "cannot be loaded: wasi:http/types"),
+        ("for (;;) {}\nexport default handler({}, () => {});", "it does not finish loading within 15 s"),
         ("export default handler({ uses: ['files'] }, () => {});", "\"files\"] is not known"),
         ("export default handler({ batch: true }, () => {});", "batch handlers cannot be written in JavaScript yet"),
         ("import 'node:fs';", "handler.js:2:1: it imports \"node:fs\" of Node"),

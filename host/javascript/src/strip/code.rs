@@ -19,9 +19,9 @@ enum Next {
 }
 
 impl Eraser<'_> {
-    /// `enum A { B, C = 5 }` becomes `var A = ((A) => ([A[A["B"] = 0] = "B", ..], A))({})`:
+    /// `enum A { B, C = 5 }` becomes `var A = ((A) => ([A[A["B"] = 0] = "B", ..], A))(A ?? {})`:
     /// the commas stay, so that a comma or a comment behind the last member is
-    /// no case of its own.
+    /// no case of its own. A second enum of the name adds to the first.
     pub(super) fn write_enum(&mut self, it: &TSEnumDeclaration<'_>) {
         let name = it.id.name.as_str();
         self.replace(it.span.start, it.body.span.start + 1, format!("var {name} = (({name}) => (["));
@@ -34,7 +34,7 @@ impl Eraser<'_> {
             }
         }
         self.enum_scope = outer;
-        self.replace(it.body.span.end - 1, it.body.span.end, format!("], {name}))({{}});"));
+        self.replace(it.body.span.end - 1, it.body.span.end, format!("], {name}))({name} ?? {{}});"));
     }
 
     /// Writes one member, and says what the next one is.

@@ -67,17 +67,19 @@ fn enums_and_parameter_properties_become_code_on_their_lines() {
     check(
         "export enum A { B, C = 5, D, 'e-f' = \"text\", // last,\n}\nA.B;",
         "export var A = ((A) => ([ A[A[\"B\"] = 0] = \"B\", A[A[\"C\"] = 5] = \"C\", A[A[\"D\"] = 6] = \"D\", \
-         A[\"e-f\"] = \"text\", // last, ], A))({}); A.B;",
+         A[\"e-f\"] = \"text\", // last, ], A))(A ?? {}); A.B;",
     );
     check(
         "const enum A { B = 1 << 2, C = B | x }",
         "var A = ((A) => ([ typeof (A[\"B\"] = (1 << 2)) === \"string\" || (A[A[\"B\"]] = \"B\"), \
-         typeof (A[\"C\"] = (A.B | x)) === \"string\" || (A[A[\"C\"]] = \"C\") ], A))({});",
+         typeof (A[\"C\"] = (A.B | x)) === \"string\" || (A[A[\"C\"]] = \"C\") ], A))(A ?? {});",
     );
     check(
         "class A extends B { constructor(private readonly a: string, public b = 1, c?: C) { super(a)\nd() } }",
         "class A extends B { constructor( a , b = 1, c ) { super(a); this.a = a; this.b = b; d() } }",
     );
+    check("process.env.NODE_ENV !== 'test'", "\"production\" !== 'test'");
+    check("process.env.NODE_ENV = 'test'", "process.env.NODE_ENV = 'test'");
     check("class A { constructor(readonly a: string) {} }", "class A { constructor( a ) {; this.a = a;} }");
     check("const f = (a: A): {\n b: C\n} => a;", "const f = (a ) => a;");
 }

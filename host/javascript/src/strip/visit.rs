@@ -8,11 +8,12 @@ use oxc_span::GetSpan;
 use oxc_syntax::scope::ScopeFlags;
 
 use super::code::is_parameter_property;
-use super::{Eraser, Import, Require};
+use super::{Eraser, Import, Namespace, Require};
 
 const NO_NAMESPACE: &str = "a namespace becomes code, which type stripping cannot write: use a module";
 const NO_DECORATOR: &str = "decorators are not JavaScript yet: call the function yourself";
 const NO_IMPORT_EQUALS: &str = "`import x = ..` and `export = ..` are not JavaScript: use import and export default";
+const NODE_ENV: &str = "process.env.NODE_ENV";
 const NO_DYNAMIC_IMPORT: &str =
     "import() loads a module while the handler runs, where there are no files: import it at the top";
 
@@ -232,6 +233,13 @@ impl<'a> Visit<'a> for Eraser<'_> {
             };
             specifiers.iter().map(name).collect()
         });
+        if let Some([ImportDeclarationSpecifier::ImportNamespaceSpecifier(all)]) = it.specifiers.as_deref() {
+            self.namespaces.push(Namespace {
+                specifier: it.source.value.to_string(),
+                name: all.local.name.to_string(),
+                text: self.between(all.span.start, all.span.end).to_owned(),
+            });
+        }
         if let Some(specifiers) = &it.specifiers {
             for specifier in specifiers.iter() {
                 if let ImportDeclarationSpecifier::ImportSpecifier(named) = specifier {
@@ -315,6 +323,14 @@ impl<'a> Visit<'a> for Eraser<'_> {
         walk::walk_call_expression(self, it);
     }
 
+    fn visit_static_member_expression(&mut self, it: &StaticMemberExpression<'a>) {
+        // Packages ask so which of their parts to take; a handler has no process.
+        if self.between(it.span.start, it.span.end) == NODE_ENV {
+            return self.replace(it.span.start, it.span.end, "\"production\"");
+        }
+        walk::walk_static_member_expression(self, it);
+    }
+
     fn visit_assignment_expression(&mut self, it: &AssignmentExpression<'a>) {
         if let AssignmentTarget::StaticMemberExpression(target) = &it.left {
             if is_exports(&target.object) {
@@ -328,6 +344,10 @@ impl<'a> Visit<'a> for Eraser<'_> {
                 });
                 self.commonjs.exports.extend(names.map(|name| name.to_string()));
             }
+        }
+        // What is written to is no value.
+        if self.between(it.left.span().start, it.left.span().end) == NODE_ENV {
+            return self.visit_expression(&it.right);
         }
         walk::walk_assignment_expression(self, it);
     }

@@ -41,6 +41,9 @@ pub(in crate::cli) fn component(path: &Path) -> anyhow::Result<PathBuf> {
     if let Some(file) = javascript::handler_file(path).filter(|_| !is_crate) {
         return Ok(shortened(&javascript::build(&file, say)?));
     }
+    if !path.exists() {
+        bail!("{} is not there", path.display());
+    }
     if !is_crate {
         bail!(
             "{} has neither Cargo.toml nor {} nor handler.ts or handler.js: name a handler's folder or file, or write one \
