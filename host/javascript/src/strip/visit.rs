@@ -233,7 +233,9 @@ impl<'a> Visit<'a> for Eraser<'_> {
             };
             specifiers.iter().map(name).collect()
         });
-        if let Some([ImportDeclarationSpecifier::ImportNamespaceSpecifier(all)]) = it.specifiers.as_deref() {
+        if let Some([ImportDeclarationSpecifier::ImportNamespaceSpecifier(all)]) =
+            it.specifiers.as_ref().map(|all| all.as_slice())
+        {
             self.namespaces.push(Namespace {
                 specifier: it.source.value.to_string(),
                 name: all.local.name.to_string(),
