@@ -5,7 +5,7 @@
 //! Kafka told the same id of the topic before and after it was asked for: it
 //! would be that of another topic otherwise.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use courier_core::message::Offset;
@@ -35,6 +35,10 @@ impl SeenLogEnds {
                 Err(error) => tracing::debug!(%error, "cannot keep where logs end yet"),
             }
         }
+        // What is no longer asked about is forgotten, so that topics which come
+        // and go leave nothing behind.
+        let asked: HashSet<(&str, i32)> = seen.iter().map(|one| (one.log_topic.as_str(), one.partition)).collect();
+        self.kept.retain(|(topic, partition), _| asked.contains(&(topic.as_str(), *partition)));
         (self.seen, self.seen_until) = (seen, Some(Instant::now()));
     }
 
