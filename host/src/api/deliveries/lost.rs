@@ -3,6 +3,8 @@
 //! They have no row, and the position of today says nothing of them: it may be
 //! in another topic of the same name. The lost range that was recorded tells.
 
+use std::collections::HashSet;
+
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 
@@ -26,18 +28,8 @@ pub fn ranges<'a>(
             && (range.from..range.to).contains(&place.offset)
             && range.found_at >= accepted_at
     };
-    let covering: Vec<&LostRange> = all.iter().filter(covers).collect();
-    let is_first = |at: usize, range: &LostRange, covering: &[&LostRange]| {
-        let is_of_same = |other: &&LostRange| other.group == range.group && other.listener == range.listener;
-        !covering[..at].iter().any(is_of_same)
-    };
-    let firsts: Vec<&LostRange> = covering
-        .iter()
-        .enumerate()
-        .filter(|(at, range)| is_first(*at, range, &covering))
-        .map(|(_, range)| *range)
-        .collect();
-    firsts.into_iter()
+    let mut listed = HashSet::new();
+    all.iter().filter(covers).filter(move |range| listed.insert((&range.group, &range.listener)))
 }
 
 /// Shows such a delivery; none where an earlier version did not record whose it
