@@ -70,7 +70,6 @@ pub(super) fn whole(name: &str) -> String {
          const $courier_all = $courier_require();\n\
          const $courier_whole = Object.create(null);\n\
          for (const name in Object($courier_all)) $courier_whole[name] = $courier_all[name];\n\
-         for (const name of Object.keys(Object($courier_all))) $courier_whole[name] = $courier_all[name];\n\
          if (!($courier_all?.__esModule && \"default\" in $courier_all)) $courier_whole.default = $courier_all;\n\
          export default $courier_whole;\n"
     )

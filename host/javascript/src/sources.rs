@@ -37,8 +37,8 @@ import * as module from \"courier:handler\";
 export const handle = component(module);
 ";
 
-/// One handler may consist of so many modules, so that a mistaken import of a
-/// whole tree is told before it fills the memory of the component.
+/// Modules that one handler may have. A mistaken import of a whole tree is told
+/// before it fills the memory of the component.
 const MAX_MODULES: usize = 2_000;
 const MAX_SOURCE_BYTES: u64 = 8 * 1024 * 1024;
 

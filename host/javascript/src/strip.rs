@@ -263,7 +263,7 @@ impl Eraser<'_> {
         let mut at = 0;
         for edit in &self.edits {
             let (start, end) = (edit.span.start as usize, edit.span.end as usize);
-            // It lies within one that is written already.
+            // This edit lies within an edit that is written already.
             if end < at || (end == at && start < end) {
                 continue;
             }
