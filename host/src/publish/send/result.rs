@@ -58,11 +58,14 @@ pub(in crate::publish) enum SendStep {
         result: DirectSendResult,
         flight: Option<DirectSendGuard>,
     },
-    /// The result of a message with an id is being written.
+    /// The result of a message with an id is being written. `flight` ends when
+    /// this is durable: a look at the store before it would find the row, and
+    /// send the whole topic through the relay.
     Marked {
         receipt: Receipt,
         written: WriteReceipt<()>,
         kept: Option<Arc<UnsentGuard>>,
+        flight: Option<DirectSendGuard>,
     },
 }
 
@@ -111,8 +114,7 @@ impl AcceptorParts {
                 let id = message.id.clone();
                 let sent = SentMessage { identity: message, partition: place.0, offset: place.1 };
                 let written = self.journal.sent(sent).await;
-                drop(flight);
-                SendStep::Marked { receipt: Receipt::committed(id), written, kept: None }
+                SendStep::Marked { receipt: Receipt::committed(id), written, kept: None, flight }
             }
             Ok(place) => {
                 let written = self.journal.accept(ready.committed(place)).await;
@@ -123,8 +125,7 @@ impl AcceptorParts {
                 let receipt = Receipt::failed(message.id.clone(), SendProblem::refused(reason.clone()));
                 let body = ready.kept_body();
                 let written = self.journal.refuse(RefusedMessage { identity: message, reason, body }).await;
-                drop(flight);
-                SendStep::Marked { receipt, written, kept: None }
+                SendStep::Marked { receipt, written, kept: None, flight }
             }
             Err(ProduceError::Refused(reason)) => {
                 let written = self.journal.accept(ready.refused(&reason)).await;
@@ -141,7 +142,7 @@ impl AcceptorParts {
                 if named {
                     let id = message.id.clone();
                     let written = self.journal.release(UnsentMessage { identity: message, reason }).await;
-                    SendStep::Marked { receipt: Receipt::retrying(id), written, kept }
+                    SendStep::Marked { receipt: Receipt::retrying(id), written, kept, flight }
                 } else {
                     let written = self.journal.accept(ready.owed(&reason, None)).await;
                     SendStep::Row { message, written, then: DurableMeaning::Retrying(None), kept }
@@ -267,7 +268,7 @@ impl AcceptorParts {
                     }
                 }
             }
-            SendStep::Marked { receipt, written, kept } => {
+            SendStep::Marked { receipt, written, kept, flight } => {
                 // The row itself is durable. When this write is lost, the relay
                 // sends the message once more after the hold.
                 let durable = tokio::time::timeout_at(store_by, written.wait()).await;
@@ -277,6 +278,7 @@ impl AcceptorParts {
                 {
                     warn!(message = %receipt.id, unsaid, "how a send ended is not stored yet");
                 }
+                drop(flight);
                 if kept.is_some() {
                     drop(kept);
                     self.waker.wake();
