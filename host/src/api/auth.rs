@@ -28,6 +28,7 @@ use super::App;
 use super::answers::Asker;
 use super::problem::Problem;
 use super::rate_limit::{self, PeerRateLimit};
+use super::reads::{self, RunningRead};
 use super::sessions::{self, SessionSecret};
 pub use crate::config::Role;
 use crate::store::StoreError;
@@ -257,15 +258,20 @@ macro_rules! rank {
 
 rank!(Viewer Publisher Operator Admin);
 
-/// A caller who has at least the role `R`.
-#[derive(Clone, Debug)]
-pub struct As<R>(Caller, PhantomData<R>);
+/// A caller who has at least the role `R`. For a request that only reads it holds
+/// the place of a running read, until the operation has its answer.
+#[derive(Debug)]
+pub struct As<R> {
+    caller: Caller,
+    _read: Option<RunningRead>,
+    role: PhantomData<R>,
+}
 
 impl<R> Deref for As<R> {
     type Target = Caller;
 
     fn deref(&self) -> &Caller {
-        &self.0
+        &self.caller
     }
 }
 
@@ -285,7 +291,8 @@ impl<R: RoleType> FromRequestParts<App> for As<R> {
             asker.is(&caller.name);
         }
         caller.at_least(R::ROLE)?;
-        Ok(Self(caller, PhantomData))
+        let read = if parts.method.is_safe() { Some(reads::begin(&caller.name).await?) } else { None };
+        Ok(Self { caller, _read: read, role: PhantomData })
     }
 }
 

@@ -46,6 +46,7 @@ pub mod plugins;
 pub mod ports;
 pub mod problem;
 pub mod rate_limit;
+mod reads;
 pub mod redrives;
 pub mod sessions;
 mod shape;
