@@ -375,6 +375,8 @@ mod tests {
         // Dropping clients, which may take long, and reading a topic's metadata.
         ("kafka/log_reader.rs", 1),
         ("kafka/producer.rs", 1),
+        // A write to the store, which the relay awaits.
+        ("publish/relay/actions.rs", 1),
         // A request, whose panic its sender gets as an error.
         ("publish/send/mod.rs", 1),
         // The end of a send: its row is held, and the relay sends it after the hold.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use courier_core::message::Offset;
 use courier_core::outbound::{Choice, Fate, RowEnd, RowId, ShardAction, ShardEvent, TopicAnswer};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -85,9 +86,25 @@ impl Relay {
         });
         let chosen: Vec<_> = chosen.collect();
         let store = Arc::clone(&self.store);
-        self.working.push(Box::pin(async move {
+        self.write(async move {
             let stored = store.choose_partitions(&leases, &chosen).await;
-            vec![Done::Choices { shards, stored }]
+            Done::Choices { shards, stored }
+        });
+    }
+
+    /// Runs a write to the store as a task of its own. A future in `working` stands
+    /// still while the relay awaits something else, with its locks held in the store:
+    /// the server would end the transaction, and rows that Kafka has taken would be
+    /// sent again.
+    fn write(&mut self, write: impl Future<Output = Done> + Send + 'static) {
+        let writing = tokio::spawn(write);
+        self.working.push(Box::pin(async move {
+            match writing.await.map_err(JoinError::try_into_panic) {
+                Ok(done) => vec![done],
+                Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                // The runtime ends, and the relay with it.
+                Err(Err(_cancelled)) => std::future::pending().await,
+            }
         }));
     }
 
@@ -143,11 +160,11 @@ impl Relay {
             }
         }
         let (store, shutdown) = (Arc::clone(&self.store), self.shutdown.clone());
-        self.working.push(Box::pin(async move {
+        self.write(async move {
             let rows: Vec<Relayed> = results.iter().map(|(_, _, relayed)| relayed.clone()).collect();
             let stored = if rows.is_empty() { Ok(()) } else { store_results(&store, &leases, &rows, &shutdown).await };
-            vec![Done::Settled { results, shards, stored }]
-        }));
+            Done::Settled { results, shards, stored }
+        });
     }
 }
 
