@@ -6,11 +6,21 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::servers::setup;
-use crate::steps;
+use crate::{steps, tree};
 
-/// Builds `host/console/dist`; the error names the missing program.
+/// Folders of the console that hold no sources.
+const MADE: [&str; 2] = ["dist", "node_modules"];
+
+/// Builds `host/console/dist`, if its sources have changed since; the error names the
+/// missing program. Files that are written again, also with the same content, would
+/// make cargo build the whole host again.
 pub fn run(root: &Path) -> Result<()> {
     let source = root.join("host/console");
+    let built = source.join("dist/index.html");
+    if source.join("node_modules").is_dir() && tree::is_newer(&built, &tree::files(&source, &MADE)?)? {
+        steps::say("console: its sources are as they were");
+        return Ok(());
+    }
     if !source.join("package.json").is_file() {
         bail!("there is no console to build: {} does not exist", source.join("package.json").display());
     }

@@ -11,6 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::tree;
+
 #[path = "../../../host/src/cli/python.rs"]
 mod python;
 #[path = "../../../host/src/cli/toolchain.rs"]
@@ -18,6 +20,8 @@ pub mod toolchain;
 
 /// The folders of guests, below the root of the repository.
 const FOLDERS: [&str; 2] = ["plugins", "tests/guests"];
+/// Folders beside handlers in Python that hold no sources.
+const PYTHON_CACHES: [&str; 3] = ["__pycache__", ".pytest_cache", ".venv"];
 
 /// Builds all guests of the repository at `root`.
 pub fn run(root: &Path) -> Result<()> {
@@ -51,8 +55,9 @@ pub fn run(root: &Path) -> Result<()> {
 fn build_python(root: &Path, file: &Path, target: &Path, component: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
     let sdk = root.join("guest-sdk/python");
     let folder = file.parent().context("the handler stands in no folder")?;
-    let sources = [folder.to_owned(), sdk.join("courier_sdk"), sdk.join("courier_sdk/wit/deps")];
-    if is_newer(component, &sources)? {
+    let mut sources = tree::files(folder, &PYTHON_CACHES)?;
+    sources.append(&mut tree::files(&sdk.join("courier_sdk"), &PYTHON_CACHES)?);
+    if tree::is_newer(component, &sources)? {
         say("its sources are as they were");
         return Ok(());
     }
@@ -61,22 +66,6 @@ fn build_python(root: &Path, file: &Path, target: &Path, component: &Path, say: 
     let built = component.with_extension("part");
     python::build_component(file, &venv, &sdk, &built, say)?;
     fs::rename(&built, component).with_context(|| format!("cannot write {}", component.display()))
-}
-
-/// Whether a file is newer than all the files in some folders.
-fn is_newer(file: &Path, folders: &[PathBuf]) -> Result<bool> {
-    let Ok(made) = fs::metadata(file).and_then(|metadata| metadata.modified()) else {
-        return Ok(false);
-    };
-    for folder in folders {
-        for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
-            let metadata = entry?.metadata()?;
-            if metadata.is_file() && metadata.modified()? >= made {
-                return Ok(false);
-            }
-        }
-    }
-    Ok(true)
 }
 
 /// The repository's `target`, or the directory that takes its place.

@@ -19,6 +19,7 @@ mod peers;
 mod steps;
 mod test;
 mod tidy;
+mod tree;
 
 // The tests use all of it, xtask a part.
 #[allow(dead_code, unused_imports)]

@@ -24,6 +24,8 @@ use anyhow::{Context, Result};
 use exceptions::Exceptions;
 use modules::Crate;
 
+use crate::tree;
+
 /// Most lines of a file. A longer file has two subjects.
 const MAX_FILE_LINES: usize = 500;
 /// Most lines of a function. A longer function does two things.
@@ -167,18 +169,14 @@ fn lengths_of_functions(one: &Crate) -> BTreeMap<String, usize> {
 
 fn lengths_of_files(root: &Path) -> Result<BTreeMap<String, usize>> {
     let mut found = BTreeMap::new();
-    let mut open: Vec<_> = FOLDERS.iter().map(|folder| root.join(folder)).collect();
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if path.is_dir() && !SKIPPED.contains(&name.as_ref()) {
-                open.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-                let short = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-                found.insert(short, text.lines().count());
+    for folder in FOLDERS {
+        for path in tree::files(&root.join(folder), &SKIPPED)? {
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
             }
+            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let short = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            found.insert(short, text.lines().count());
         }
     }
     Ok(found)
