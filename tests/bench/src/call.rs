@@ -1,7 +1,9 @@
 //! CPU time of one call, the engine alone: no Kafka, no store.
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -14,18 +16,56 @@ use courier_core::verdict::Verdict;
 
 use crate::table::spread;
 
+/// Sandboxes whose memory is measured together.
+const INSTANCES: u32 = 64;
+
 /// Options of `call`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Calls in one run.
-    #[arg(long, default_value_t = 50_000)]
-    calls: u32,
+    /// Seconds of one run.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
     /// Runs of each kind.
     #[arg(long, default_value_t = 5)]
     runs: u32,
-    /// Bytes of the message's body.
+    /// Bytes of the message's JSON body.
     #[arg(long, default_value_t = 100)]
     size: usize,
+    /// The languages of the handlers, each of which does nothing with its message.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "rust,typescript,python")]
+    languages: Vec<Language>,
+}
+
+/// A language that handlers are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Language {
+    Rust,
+    Typescript,
+    Python,
+}
+
+impl Language {
+    /// The component of its handler.
+    fn component(self) -> Result<Vec<u8>> {
+        match self {
+            Self::Rust => Ok(courier_tests::guest("noop")),
+            Self::Typescript => built("noop.ts"),
+            Self::Python => built("noop.py"),
+        }
+    }
+}
+
+/// Builds a handler of `handlers/`, as its author would.
+fn built(source: &str) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join(source);
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("handlers").join(source), &path)?;
+    let mut build = Command::new(courier_tests::courier());
+    let answer = build.args(["--output", "json", "plugin", "build"]).arg(&path).output()?;
+    anyhow::ensure!(answer.status.success(), "{source} cannot be built: {}", String::from_utf8_lossy(&answer.stderr));
+    let answer: serde_json::Value = serde_json::from_slice(&answer.stdout)?;
+    let component = answer["path"].as_str().context("the build tells no path")?;
+    std::fs::read(component).with_context(|| format!("cannot read {component}"))
 }
 
 struct NoState;
@@ -55,13 +95,14 @@ impl Brake for NoBrake {
     }
 }
 
-/// Measures both isolations in turn.
+/// Measures each language with both isolations in turn.
 ///
 /// # Errors
-/// When the guest is missing or does not succeed.
+/// When a handler cannot be built or does not succeed.
 pub async fn run(arguments: &Arguments) -> Result<()> {
-    let engine = Engine::new(EngineSettings { compiler: None, cache_dir: None, cache_key: [0; 32], slots: 64 })?;
-    let plugin = engine.prepare(courier_tests::guest("noop").into()).await.context("noop does not prepare")?;
+    // A compile of QuickJS or CPython takes seconds, which `compiler: None` spends here.
+    let slots = 2 * INSTANCES;
+    let engine = Engine::new(EngineSettings { compiler: None, cache_dir: None, cache_key: [0; 32], slots })?;
     let message = Message {
         id: "0195e6a2-0000-7000-8000-000000000000".to_owned(),
         key: Some(Bytes::from_static(b"key-1")),
@@ -71,31 +112,93 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
         kind: Kind::Event,
         time: Timestamp(0),
         content_type: "application/json".to_owned(),
-        body: Bytes::from(vec![b'x'; arguments.size]),
+        body: Bytes::from(format!("\"{}\"", "x".repeat(arguments.size.saturating_sub(2)))),
         ..Message::default()
     };
-    let mut figures = [Vec::new(), Vec::new()];
-    for _ in 0..arguments.runs {
-        for (at, isolation) in [Isolation::Message, Isolation::Instance].into_iter().enumerate() {
-            let (cache, logs) = (NodeCache::new(1024), LogBudget::default());
-            let (state, brake) = (Arc::new(NoState), Arc::new(NoBrake));
-            let mut sandbox = Sandbox::new(engine.clone(), Arc::new(policy(isolation)), cache, logs, state, brake);
-            // Warm-up: one-time costs of the first calls are not counted.
-            for _ in 0..1_000 {
-                call(&mut sandbox, &plugin, &message).await?;
+    println!(
+        "CPU us a call, body of {} bytes, {} runs of {} s; MiB of {INSTANCES} reused sandboxes:",
+        message.body.len(),
+        arguments.runs,
+        arguments.seconds
+    );
+    for language in &arguments.languages {
+        let what = format!("{language:?}").to_lowercase();
+        let component = language.component()?;
+        let bytes = component.len();
+        let plugin = engine.prepare(component.into()).await.with_context(|| format!("{what} does not prepare"))?;
+        let memory = memory_of_instances(&engine, &plugin, &message).await?;
+        let mut figures = [Vec::new(), Vec::new()];
+        for _ in 0..arguments.runs {
+            for (at, isolation) in [Isolation::Message, Isolation::Instance].into_iter().enumerate() {
+                let mut sandbox = sandbox(&engine, isolation);
+                figures[at].push(cost_of_call(&mut sandbox, &plugin, &message, arguments.seconds).await?);
             }
-            let before = cpu();
-            for _ in 0..arguments.calls {
-                call(&mut sandbox, &plugin, &message).await?;
-            }
-            figures[at].push((cpu() - before).as_secs_f64() * 1e6 / f64::from(arguments.calls));
         }
+        let [fresh, reused] = figures;
+        println!(
+            "  {what:<10} fresh {}   reused {}   {:.1} MiB   component {:.1} MiB",
+            spread(fresh, 1),
+            spread(reused, 1),
+            mib(memory),
+            mib(bytes as u64)
+        );
     }
-    let [fresh, reused] = figures;
-    println!("CPU us a call, body of {} bytes, {} runs of {} calls:", arguments.size, arguments.runs, arguments.calls);
-    println!("  fresh sandbox  {}", spread(fresh, 1));
-    println!("  reused sandbox {}", spread(reused, 1));
     Ok(())
+}
+
+fn sandbox(engine: &Engine, isolation: Isolation) -> Sandbox {
+    let (cache, logs) = (NodeCache::new(1024), LogBudget::default());
+    Sandbox::new(engine.clone(), Arc::new(policy(isolation)), cache, logs, Arc::new(NoState), Arc::new(NoBrake))
+}
+
+/// CPU time of one call in microseconds, over calls that take `seconds`.
+async fn cost_of_call(
+    sandbox: &mut Sandbox,
+    plugin: &Arc<courier::engine::Prepared>,
+    message: &Message,
+    seconds: f64,
+) -> Result<f64> {
+    // One-time costs of the first calls are not counted.
+    let warm = Instant::now();
+    while warm.elapsed().as_secs_f64() < seconds / 10.0 {
+        call(sandbox, plugin, message).await?;
+    }
+    let (begun, before, mut calls) = (Instant::now(), cpu(), 0_u32);
+    while begun.elapsed().as_secs_f64() < seconds {
+        call(sandbox, plugin, message).await?;
+        calls += 1;
+    }
+    Ok((cpu() - before).as_secs_f64() * 1e6 / f64::from(calls))
+}
+
+/// The memory that [`INSTANCES`] sandboxes keep after a call each.
+async fn memory_of_instances(
+    engine: &Engine,
+    plugin: &Arc<courier::engine::Prepared>,
+    message: &Message,
+) -> Result<u64> {
+    call(&mut sandbox(engine, Isolation::Instance), plugin, message).await?;
+    let before = resident()?;
+    let mut kept = Vec::new();
+    for _ in 0..INSTANCES {
+        let mut sandbox = sandbox(engine, Isolation::Instance);
+        call(&mut sandbox, plugin, message).await?;
+        kept.push(sandbox);
+    }
+    Ok(resident()?.saturating_sub(before))
+}
+
+/// Resident memory of this process in bytes.
+fn resident() -> Result<u64> {
+    let pages = std::fs::read_to_string("/proc/self/statm").context("cannot read /proc/self/statm")?;
+    let pages: u64 = pages.split(' ').nth(1).context("no second field in /proc/self/statm")?.parse()?;
+    // SAFETY: it reads a constant of the system.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Ok(pages * page.unsigned_abs())
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 async fn call(sandbox: &mut Sandbox, plugin: &Arc<courier::engine::Prepared>, message: &Message) -> Result<()> {
