@@ -49,6 +49,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (25, "address leases", include_str!("migrations/0025_address_leases.sql")),
     (26, "edges", include_str!("migrations/0026_edges.sql")),
     (27, "sends", include_str!("migrations/0027_sends.sql")),
+    (28, "plain question", include_str!("migrations/0028_plain_question.sql")),
 ];
 
 /// Connects, migrates, and gives the pool.

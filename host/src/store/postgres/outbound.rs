@@ -155,17 +155,20 @@ pub(super) async fn choose_partitions(
     }
 }
 
-/// Those lanes that have unsent rows, whoever owes them. A function of the
-/// schema asks, which reads by the index in any case: planned while nothing was
-/// owed, the question would read all rows for each send until the server notices
-/// that they have become many.
+/// Those lanes that have unsent rows, whoever owes them. Each lane is one look-up by
+/// the index: as a join, the question would read all rows before each send, by the
+/// plan that the session made while nothing was owed.
 pub(super) async fn unsent_lanes(store: &PostgresStore, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
-    let rows = sqlx::query("SELECT place FROM courier_unsent_lanes($1, $2) AS place")
-        .bind(lanes.iter().map(|(topic, _)| clean(topic)).collect::<Vec<_>>())
-        .bind(lanes.iter().map(|(_, key)| &key[..]).collect::<Vec<_>>())
-        .fetch_all(&store.pool)
-        .await
-        .map_err(at_statement)?;
+    let rows = sqlx::query(
+        "SELECT l.place FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS l (topic, key, place)
+         WHERE (SELECT true FROM outbound o WHERE o.topic = l.topic AND substr(o.key, 1, 64) = substr(l.key, 1, 64)
+             AND o.key = l.key LIMIT 1)",
+    )
+    .bind(lanes.iter().map(|(topic, _)| clean(topic)).collect::<Vec<_>>())
+    .bind(lanes.iter().map(|(_, key)| &key[..]).collect::<Vec<_>>())
+    .fetch_all(&store.pool)
+    .await
+    .map_err(at_statement)?;
     rows.iter().map(|row| Ok(usize::try_from(row.take::<i64>("place")? - 1).unwrap_or_default())).collect()
 }
 
