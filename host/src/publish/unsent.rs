@@ -1,16 +1,19 @@
 //! Asks the store which keys have unsent rows, many in one query.
 //!
 //! The marks of a host ([`super::backlog`]) know only its own rows. A message
-//! must not overtake an unsent one of its key on another host, so the store is
-//! asked before each keyed message is sent directly. While one query runs, the
-//! next one fills up.
+//! must not overtake an unsent one of its key on another host. So a keyed message
+//! is sent directly by a fresh look that found its topic empty; without one, or
+//! where the topic has rows, the store is asked for its key. While one query runs,
+//! the next one fills up.
 
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::debug;
 
+use super::backlog::Backlog;
 use crate::store::SharedStore;
 use crate::supervise::{self, Task};
 
@@ -25,6 +28,7 @@ pub(super) type Lane = (String, Bytes);
 /// A handle to the asking task, which ends with its last clone.
 #[derive(Clone)]
 pub(super) struct UnsentLanes {
+    backlog: Backlog,
     questions: mpsc::Sender<Question>,
 }
 
@@ -35,15 +39,17 @@ struct Question {
 
 impl UnsentLanes {
     /// Starts the asking task.
-    pub(super) fn start(store: SharedStore) -> Self {
+    pub(super) fn start(store: SharedStore, backlog: Backlog) -> Self {
         let (questions, queue) = mpsc::channel(QUEUE);
         supervise::spawn(Task::UnsentLook, ask(store, queue));
-        Self { questions }
+        Self { backlog, questions }
     }
 
     /// The `lanes` that have unsent rows on any host. All of them when the
     /// store does not answer: a message through the relay overtakes nothing.
-    pub(super) async fn among(&self, lanes: HashSet<Lane>) -> HashSet<Lane> {
+    pub(super) async fn among(&self, mut lanes: HashSet<Lane>) -> HashSet<Lane> {
+        let now = Instant::now();
+        lanes.retain(|(topic, _)| !self.backlog.is_empty_everywhere(topic, now));
         if lanes.is_empty() {
             return lanes;
         }

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use self::result::{DurableMeaning, SendStep};
 use self::route::Route;
-use super::backlog::Backlog;
+use super::backlog::{Backlog, GOOD_FOR};
 use super::draft::{Draft, MAX_MESSAGE_BYTES, SendableMessage, new_id};
 use super::message_writer::MessageWriter;
 use super::receipt::{Receipt, SendProblem};
@@ -39,7 +39,7 @@ use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
 use crate::kafka::record::murmur2_partition;
 use crate::publish::relay::delayed::DelayedWaker;
 use crate::said;
-use crate::store::{Accepted, NewMessage, SharedStore};
+use crate::store::{Accepted, HalfMessage, NewMessage, SharedStore};
 use crate::supervise::{self, Task};
 
 /// How long a sender waits for Kafka; what is left of a second is the store's.
@@ -111,13 +111,14 @@ impl Acceptor {
         settings: SendSettings,
     ) -> Self {
         let journal = MessageWriter::start(Arc::clone(&store));
-        let unsent = UnsentLanes::start(Arc::clone(&store));
+        let backlog = Backlog::new(store.is_shared());
+        let unsent = UnsentLanes::start(Arc::clone(&store), backlog.clone());
         let inner = Arc::new(AcceptorParts {
             store,
             producer,
             log,
             journal,
-            backlog: Backlog::default(),
+            backlog,
             unsent,
             waker,
             alarm,
@@ -150,6 +151,23 @@ impl Acceptor {
     /// written or sent.
     pub(super) async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, SendProblem>> {
         self.inner.validate(drafts).await
+    }
+
+    /// Marks the topics of messages whose unsent rows were written elsewhere, so that
+    /// what this host sends directly overtakes none of them.
+    pub(super) fn mark_unsent(&self, messages: &[HalfMessage]) {
+        for message in messages {
+            for kind in [Kind::Event, Kind::Broadcast] {
+                drop(self.inner.backlog.mark(&kind.log_topic(&message.topic)));
+            }
+        }
+    }
+
+    /// Waits until no other host sends by a look at the store from before this
+    /// moment. Whoever is told that rows are durable, and then sends through another
+    /// host, is sure that what it sends overtakes none of them.
+    pub(super) async fn outlast_looks(&self) {
+        self.inner.outlast_looks().await;
     }
 
     /// Makes the relay and the scheduler poll for rows that were written elsewhere.
@@ -227,7 +245,17 @@ impl AcceptorParts {
         for step in steps {
             receipts.push(self.finish(step, answer_by, store_by, few).await);
         }
+        if receipts.iter().any(|receipt| receipt.retrying) {
+            self.outlast_looks().await;
+        }
         receipts
+    }
+
+    /// [`Acceptor::outlast_looks`].
+    async fn outlast_looks(&self) {
+        if self.store.is_shared() {
+            tokio::time::sleep(GOOD_FOR).await;
+        }
     }
 
     /// Validates, chooses the route of each topic, and writes the rows that
@@ -433,12 +461,17 @@ fn partition_of(ready: &SendableMessage, partitions: i32) -> i32 {
 async fn look_for_backlog(inner: Weak<AcceptorParts>) {
     loop {
         let Some(inner) = inner.upgrade() else { return };
-        let look = inner.backlog.look();
+        let backlog = inner.backlog.clone();
+        let look = backlog.look();
         if let Ok(found) = inner.store.topics_with_outbound().await {
-            inner.backlog.saw(look, &found);
+            backlog.saw(look, &found);
         }
-        let pause = if inner.backlog.any() { LOOK_BUSY } else { LOOK_IDLE };
+        let pause = if backlog.any() { LOOK_BUSY } else { LOOK_IDLE };
         drop(inner);
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // The next look is there before this one is no longer good.
+            () = backlog.look_is_needed() => tokio::time::sleep_until(look.began + GOOD_FOR / 2).await,
+        }
     }
 }

@@ -171,7 +171,9 @@ impl Transactions {
             EndedBy::Sender => "its sender committed it".to_owned(),
             EndedBy::Person(who) => format!("committed by {who}"),
         };
-        self.end(id, HalfState::Committed, &reason).await
+        let row = self.end(id, HalfState::Committed, &reason).await?;
+        self.acceptor.outlast_looks().await;
+        Ok(row)
     }
 
     /// Rolls a transaction back for `by`: its messages never exist.
@@ -193,6 +195,9 @@ impl Transactions {
         };
         if row.reason.as_deref() == Some(reason) {
             count(state);
+        }
+        if row.state == HalfState::Committed {
+            self.acceptor.mark_unsent(&row.messages);
         }
         self.acceptor.look();
         Ok(row)
