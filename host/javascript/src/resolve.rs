@@ -93,8 +93,26 @@ pub(super) fn find(from: &Path, specifier: &str, asks: Asks) -> Result<Found, St
         return Err(format!("it imports {specifier:?}: write a relative path or the name of a package"));
     }
     let file = if specifier.starts_with('#') { own(dir, specifier, asks) } else { installed };
-    file.map(Found::File)
-        .ok_or_else(|| format!("it imports {specifier:?}, which no node_modules has: install it beside the handler"))
+    file.map(Found::File).ok_or_else(|| format!("it imports {specifier:?}, {}", why_not_found(dir, specifier)))
+}
+
+/// Why an import that is no path has no file, and what to write instead.
+fn why_not_found(dir: &Path, specifier: &str) -> String {
+    if specifier.starts_with('#') {
+        return "which the `imports` of no package.json above it name".to_owned();
+    }
+    let is_alias = specifier.starts_with("@/") || specifier.starts_with("~/");
+    if is_alias || dir.ancestors().any(|dir| file_at(&dir.join(specifier)).is_some()) {
+        return "which a path of tsconfig.json may name: those are not followed; write a relative path".to_owned();
+    }
+    let (name, rest) = split_package(specifier);
+    match home_of(dir, name) {
+        Some(_) if rest.is_empty() => format!("and the package {name} that is installed names no file for it"),
+        Some(_) => {
+            format!("and the package {name} that is installed has or exports no {:?}", rest.trim_start_matches('/'))
+        }
+        None => "which no node_modules has: install it beside the handler".to_owned(),
+    }
 }
 
 /// The file that a path means: itself, a source of TypeScript in place of the
@@ -111,15 +129,25 @@ fn file_at(path: &Path) -> Option<PathBuf> {
     candidates.into_iter().find(|file| file.is_file()).and_then(|file| file.canonicalize().ok())
 }
 
-/// The file of a package in the nearest `node_modules` that has it.
-fn package(dir: &Path, specifier: &str, asks: Asks) -> Option<PathBuf> {
+/// The name of a package, with its scope, and the rest of a specifier.
+fn split_package(specifier: &str) -> (&str, &str) {
     let parts = if specifier.starts_with('@') { 2 } else { 1 };
     let end = specifier.match_indices('/').nth(parts - 1).map_or(specifier.len(), |(at, _)| at);
-    let (name, rest) = specifier.split_at(end);
+    specifier.split_at(end)
+}
+
+/// The folder of a package in the nearest `node_modules` that has it.
+fn home_of(dir: &Path, name: &str) -> Option<PathBuf> {
     if name.is_empty() || name.starts_with('.') {
         return None;
     }
-    let home = dir.ancestors().map(|dir| dir.join("node_modules").join(name)).find(|home| home.is_dir())?;
+    dir.ancestors().map(|dir| dir.join("node_modules").join(name)).find(|home| home.is_dir())
+}
+
+/// The file of a package in the nearest `node_modules` that has it.
+fn package(dir: &Path, specifier: &str, asks: Asks) -> Option<PathBuf> {
+    let (name, rest) = split_package(specifier);
+    let home = home_of(dir, name)?;
     let manifest = manifest(&home).unwrap_or_default();
     if let Some(exports) = manifest.get("exports") {
         let file = exported(exports, &format!(".{rest}"), asks)?;

@@ -399,6 +399,16 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_an_installed_package_does_not_have_is_not_to_be_installed() {
+        let told = refusal(&[
+            ("handler.ts", "import a from 'a/lib';\na()"),
+            ("node_modules/a/package.json", r#"{ "exports": { ".": "./index.js" } }"#),
+            ("node_modules/a/index.js", "export default () => {};"),
+        ]);
+        assert!(told.contains("the package a that is installed has or exports no \"lib\""), "{told}");
+    }
+
+    #[test]
     fn what_cannot_be_built_is_refused_with_file_line_and_column() {
         for (text, expected) in [
             (
@@ -408,6 +418,8 @@ mod tests {
             ("import { join } from 'path';\njoin()", "handler.ts:1:1: it imports \"path\" of Node"),
             ("import a from './a.js';\na()", "handler.ts:1:1: it imports \"./a.js\", which is not there"),
             ("import a from 'left-pad';\na()", "install it beside the handler"),
+            ("import a from '@/lib/a';\na()", "a path of tsconfig.json may name: those are not followed"),
+            ("import a from '#a';\na()", "the `imports` of no package.json above it name"),
             ("import { t } from 'courier-sdk/testing';\nt()", "is for tests"),
             ("namespace A { export const b = 1 }", "handler.ts:1:1: a namespace becomes code"),
             ("const = 1;", "handler.ts:1:7: "),
