@@ -20,6 +20,10 @@ use tokio::time::Instant;
 
 /// How long a look at the store is good for, from its beginning.
 pub const GOOD_FOR: Duration = Duration::from_millis(20);
+/// How long looks have to find rows of other hosts until they are a backlog, behind
+/// which all messages of the topic go. Rows that come and go, such as those of direct
+/// sends in flight, hold back only messages of their keys.
+const LASTING: Duration = Duration::from_millis(200);
 
 /// The topics with unsent rows; clones share them.
 #[derive(Clone, Default)]
@@ -27,8 +31,8 @@ pub struct Backlog {
     inner: Arc<Mutex<UnsentCounts>>,
     /// Wakes the task that looks at the store, when a message could go by its look.
     needed: Arc<Notify>,
-    /// Whether other hosts write to the store. Their rows hold back only messages
-    /// of the same keys, for which [`super::unsent`] asks.
+    /// Whether other hosts write to the store. Messages wait behind rows of their keys
+    /// there, for which [`super::unsent`] asks, also before the rows are a backlog.
     shared: bool,
 }
 
@@ -56,6 +60,8 @@ struct Topic {
     flights: usize,
     /// The event at which the last direct send ended.
     landed: u64,
+    /// Since when each look has found rows.
+    found_since: Option<Instant>,
 }
 
 /// A look at the store that has begun.
@@ -145,20 +151,24 @@ impl Backlog {
         let mut inner = self.locked();
         inner.looked = true;
         inner.last = Some((look.began, found.iter().map(|topic| (*topic).to_owned()).collect()));
-        for topic in found.iter().filter(|_| !self.shared) {
+        for topic in &found {
             let known = inner.topics.entry((*topic).to_owned()).or_default();
+            let lasting = look.began - *known.found_since.get_or_insert(look.began) >= LASTING;
             // The rows found may be those of direct sends in flight during the
             // look. Taken for a backlog, each message with an id would force
             // all others of its topic through the relay.
-            if known.flights == 0 && known.landed < look.clock {
+            if known.flights == 0 && known.landed < look.clock && (lasting || !self.shared) {
                 known.owed = true;
             }
         }
         inner.topics.retain(|name, topic| {
-            if !found.contains(name.as_str()) && topic.ended < look.clock {
-                topic.owed = false;
+            if !found.contains(name.as_str()) {
+                topic.found_since = None;
+                if topic.ended < look.clock {
+                    topic.owed = false;
+                }
             }
-            topic.owed || topic.marks > 0 || topic.flights > 0
+            topic.owed || topic.marks > 0 || topic.flights > 0 || topic.found_since.is_some()
         });
     }
 
@@ -236,9 +246,23 @@ mod tests {
         backlog.saw(look, &topics(&["stock"]));
         let soon = look.began + GOOD_FOR / 2;
         assert!(backlog.is_empty_everywhere("order", soon) && !backlog.is_empty_everywhere("stock", soon));
-        assert!(!backlog.has("stock"), "the rows of another host hold back only their keys");
+        assert!(!backlog.has("stock"), "they hold back only their keys");
         // It counts from its beginning: a row may have come since.
         assert!(!backlog.is_empty_everywhere("order", look.began + GOOD_FOR));
+    }
+
+    #[test]
+    fn rows_of_other_hosts_are_a_backlog_once_they_last() {
+        let backlog = Backlog::new(true);
+        let first = backlog.look();
+        backlog.saw(first, &topics(&["order"]));
+        let later = |look: BacklogLook| BacklogLook { began: first.began + LASTING, ..look };
+        backlog.saw(later(backlog.look()), &[]);
+        backlog.saw(later(backlog.look()), &topics(&["order"]));
+        assert!(!backlog.has("order"), "they were gone in between");
+        let look = later(backlog.look());
+        backlog.saw(BacklogLook { began: look.began + LASTING, ..look }, &topics(&["order"]));
+        assert!(backlog.has("order"));
     }
 
     #[test]
