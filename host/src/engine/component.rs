@@ -4,11 +4,12 @@
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use wasmparser::{ComponentExternalKind, ComponentTypeRef, Parser, Payload, TypeBounds, Validator, WasmFeatures};
+use wasmparser::{ComponentExternalKind, ComponentTypeRef, Parser, Payload, TypeBounds};
 
 use super::fault::size;
 use super::imports;
 use super::limits::{MAX_UPLOAD_BYTES, MAX_WANTS_BYTES};
+use super::proposals;
 
 /// The custom section in which a handler declares its topics, group and types,
 /// as JSON.
@@ -49,9 +50,7 @@ pub struct RefusedUpload(pub(super) String);
 /// async caller runs this on a blocking thread.
 pub fn inspect(wasm: &[u8]) -> Result<Inspection, RefusedUpload> {
     check_form(wasm)?;
-    Validator::new_with_features(features())
-        .validate_all(wasm)
-        .map_err(|error| RefusedUpload(format!("not a valid WebAssembly component: {error}")))?;
+    proposals::validate(wasm).map_err(RefusedUpload)?;
     let found = scan(wasm).map_err(|error| RefusedUpload(format!("not a valid WebAssembly component: {error}")))?;
 
     let exported = |name| found.functions.iter().any(|function| function == name);
@@ -93,12 +92,6 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{:x}", Sha256::digest(bytes))
 }
 
-/// The features that are validated. The compiler decides for itself what it
-/// accepts; this only keeps away from it what it surely refuses.
-fn features() -> WasmFeatures {
-    WasmFeatures::WASM3.difference(WasmFeatures::MEMORY64).union(WasmFeatures::COMPONENT_MODEL)
-}
-
 fn check_form(wasm: &[u8]) -> Result<(), RefusedUpload> {
     if wasm.len() > MAX_UPLOAD_BYTES {
         let mib = wasm.len().div_ceil(1024 * 1024);
@@ -113,7 +106,11 @@ fn check_form(wasm: &[u8]) -> Result<(), RefusedUpload> {
         return Ok(());
     }
     if Parser::is_core_wasm(wasm) {
-        return Err(RefusedUpload("this is a core module, not a component: build it for wasm32-wasip2".into()));
+        return Err(RefusedUpload(
+            "this is a core module, not a component: build it for wasm32-wasip2, or make a component of it with \
+             `wasm-tools component new`"
+                .into(),
+        ));
     }
     let what = if wasm.is_empty() { "it is empty" } else { "it does not begin with a component's header" };
     Err(RefusedUpload(format!("not WebAssembly: {what}")))

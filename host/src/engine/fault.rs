@@ -1,5 +1,6 @@
 //! Turns the end of a failed call into a verdict and a reason for a developer.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -86,7 +87,7 @@ impl Fault {
             return Self { verdict: Verdict::MemoryLimit, reason: cut(reason) };
         }
         let what = match trap {
-            Some(trap) => trap_in_words(trap).to_owned(),
+            Some(trap) => trap_in_words(trap).into_owned(),
             None => format!("was ended: {}", chain(error)),
         };
         let reason = format!("{what}{}{}", panicked(printed), place(error));
@@ -107,8 +108,8 @@ pub(super) fn cut(mut text: String) -> String {
     text
 }
 
-fn trap_in_words(trap: Trap) -> &'static str {
-    match trap {
+fn trap_in_words(trap: Trap) -> Cow<'static, str> {
+    Cow::Borrowed(match trap {
         Trap::UnreachableCodeReached => "panicked or aborted (`unreachable` was executed)",
         Trap::MemoryOutOfBounds => "accessed memory out of bounds",
         Trap::TableOutOfBounds => "accessed a table out of bounds",
@@ -121,8 +122,13 @@ fn trap_in_words(trap: Trap) -> &'static str {
         Trap::StackOverflow => "overflowed its stack",
         Trap::Interrupt => "was interrupted",
         Trap::CannotEnterComponent => "was called while it was being called",
-        _ => "trapped",
-    }
+        // A runtime whose garbage collector reads the clock when memory is asked of it
+        // does this (Go).
+        Trap::CannotLeaveComponent => {
+            "called an import while it was given its arguments or after it had returned, when it may call none"
+        }
+        other => return Cow::Owned(format!("trapped: {}", other.to_string().trim_start_matches("wasm trap: "))),
+    })
 }
 
 /// Whether the trap is a stack overflow. A Rust or C guest has most of its stack
@@ -210,6 +216,12 @@ mod tests {
         assert_eq!(panicked(printed), ": panicked at src/lib.rs:5:9: boom and more");
         assert_eq!(panicked("nothing here"), "");
         assert_eq!(panicked("panicked at "), ": panicked at : ");
+    }
+
+    #[test]
+    fn every_trap_says_what_it_was() {
+        assert!(trap_in_words(Trap::CannotLeaveComponent).starts_with("called an import while it was given"));
+        assert_eq!(trap_in_words(Trap::NullReference), "trapped: null reference");
     }
 
     #[test]

@@ -1,17 +1,17 @@
 //! Runs handlers: untrusted WebAssembly components, each call within limits.
 //!
 //! The way of a call: an upload is inspected without compiling it ([`inspect`],
-//! in [`component`]): whether it is a component, exports a handler and imports
-//! only what is offered. [`Engine::prepare`] ([`prepare`]) compiles it in a child
-//! process under limits ([`compile`]) or takes it from disk ([`artefacts`]),
-//! links it, and checks the types of its exports, so that a later call looks
-//! nothing up. A [`Sandbox`] ([`instance`]) then runs calls one at a time: it
-//! takes an instance (fresh, or the one it kept), hands it the message, and turns
-//! the result into one [`Ended`]: a verdict with its reason, the log, and the
-//! effects. [`limits`] has every bound, [`clock`] interrupts busy guests and
-//! measures their CPU time, [`fault`] turns traps into reasons, [`imports`] is
-//! everything that a guest can reach, and [`slots`] divides the pool of instances
-//! among the groups.
+//! in [`component`]): whether it is a component, exports a handler, and imports
+//! and uses ([`proposals`]) only what is offered. [`Engine::prepare`]
+//! ([`prepare`]) compiles it in a child process under limits ([`compile`]) or
+//! takes it from disk ([`artefacts`]), links it, and checks the types of its
+//! exports, so that a later call looks nothing up. A [`Sandbox`] ([`instance`])
+//! then runs calls one at a time: it takes an instance (fresh, or the one it
+//! kept), hands it the message, and turns the result into one [`Ended`]: a verdict
+//! with its reason, the log, and the effects. [`limits`] has every bound,
+//! [`clock`] interrupts busy guests and measures their CPU time, [`fault`] turns
+//! traps into reasons, [`imports`] is everything that a guest can reach, and
+//! [`slots`] divides the pool of instances among the groups.
 //!
 //! Invariants:
 //! - An instance that trapped, broke a limit or was dropped during a call is
@@ -47,6 +47,7 @@ mod imports;
 mod instance;
 pub mod limits;
 mod prepare;
+mod proposals;
 mod redaction;
 mod slots;
 #[cfg(test)]
