@@ -59,7 +59,7 @@ pub struct DelayedFilter {
     pub to: Option<Timestamp>,
 }
 
-/// The verbs of delayed messages. They come in by [`super::Store::accept`].
+/// The verbs of delayed messages. They come in by [`super::AcceptStore::accept`].
 #[async_trait]
 pub trait Delayed: Send + Sync + 'static {
     /// How long until the first row of these shards is due, by the store's

@@ -1,7 +1,7 @@
 //! Giving open deliveries up.
 //!
 //! A person's word is a mark on the open row, which the owner of its partition
-//! finds as it finds a request to run (see [`Store::asked`](super::Store::asked)).
+//! finds as it finds a request to run (see [`OpenRowStore::asked`](super::OpenRowStore::asked)).
 //! The owner ends the delivery in its lane's turn, under its epoch; nobody else
 //! writes an outcome.
 

@@ -190,7 +190,7 @@ pub trait Halves: Send + Sync + 'static {
     /// one of them, or another prepared transaction holds it.
     async fn prepare_half(&self, half: &NewHalf) -> Result<HalfRow, StoreError>;
 
-    /// Writes the messages of a transaction as [`super::Store::accept`] would
+    /// Writes the messages of a transaction as [`super::AcceptStore::accept`] would
     /// and makes it COMMITTED, all in one transaction. Again, it answers the
     /// same. `Conflict` for one that is ROLLED_BACK, and, leaving it as it is,
     /// for an ABANDONED one of which the records are gone or an identity was

@@ -28,6 +28,11 @@ pub trait KeptState: Send + Sync {
     async fn state_value(&self, group: &str, key: &str, max_age: Option<Duration>)
     -> Result<Option<Bytes>, StoreError>;
 
+    /// The value a group's handlers stored under `key`, however old it is.
+    async fn state_get(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.state_value(group, key, None).await
+    }
+
     /// What the state of a group holds, forgotten values included until they
     /// are removed.
     async fn state_usage(&self, group: &str) -> Result<StateUsage, StoreError>;

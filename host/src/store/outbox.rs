@@ -87,7 +87,7 @@ pub struct OutboxRow {
 /// The verbs for outboxes.
 #[async_trait]
 pub trait Outboxes {
-    /// Takes rows of an outbox in, as [`Store::accept`](super::Store::accept)
+    /// Takes rows of an outbox in, as [`AcceptStore::accept`](super::AcceptStore::accept)
     /// does, if the lease on `shard` still has its epoch; else `Fenced`, and
     /// nothing is written. So the rows of an outbox enter in one order, even
     /// if a host that lost the lease does not know it yet.

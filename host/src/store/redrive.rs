@@ -2,7 +2,7 @@
 //!
 //! A plan is a snapshot: the deliveries that a filter found, each an item of
 //! its own. One host at a time works on it, under a lease with an epoch. Items
-//! become wishes (see [`Store::ask`](super::Store::ask)) in the transaction that
+//! become wishes (see [`RerunStore::ask`](super::RerunStore::ask)) in the transaction that
 //! says so of them, so that a host which dies in between neither asks twice nor
 //! forgets; what became of an item is read from its delivery's own outcome.
 

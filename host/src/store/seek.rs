@@ -26,7 +26,7 @@ pub struct SeekMove {
 pub trait Seeks {
     /// Moves positions, all or none, and answers where each was. Backward, the
     /// finished deliveries from `to` on are asked for (see
-    /// [`Store::ask`](super::Store::ask)); forward, what lies between is
+    /// [`RerunStore::ask`](super::RerunStore::ask)); forward, what lies between is
     /// recorded as a range that was skipped. `Conflict` when a position is of
     /// a topic that was created anew, or more than [`MAX_SOUGHT`] finished
     /// deliveries would run again.

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use async_trait::async_trait;
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgRow};
 
@@ -11,14 +12,34 @@ use super::error::at_statement;
 use super::identities::{IdentityColumns, lock_for_taking, reserved, stored_identity};
 use super::messages::{message_row, record_of_message};
 use super::settle_rows::{OutboundColumns, insert_outbound};
-use super::{PostgresStore, commit};
+use super::{PostgresStore, commit, prompt};
 use crate::store::delayed::CANCELLED;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
-    Accepted, Identity, MessageRow, NewMessage, RefusedMessage, SentBy, SentMessage, StoreError, UnsentMessage,
+    AcceptStore, Accepted, Identity, MessageRow, NewMessage, RefusedMessage, SentBy, SentMessage, StoreError,
+    UnsentMessage,
 };
 
-pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+#[async_trait]
+impl AcceptStore for PostgresStore {
+    async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+        prompt(accept(self, messages)).await
+    }
+
+    async fn sent(&self, sent: &[SentMessage]) -> Result<(), StoreError> {
+        prompt(self::sent(self, sent)).await
+    }
+
+    async fn release_outbound(&self, messages: &[UnsentMessage]) -> Result<(), StoreError> {
+        prompt(release_outbound(self, messages)).await
+    }
+
+    async fn refuse_outbound(&self, messages: &[RefusedMessage]) -> Result<(), StoreError> {
+        prompt(refuse_outbound(self, messages)).await
+    }
+}
+
+async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
     if messages.iter().all(|message| message.place.is_some()) {
         return accept_sent(store, messages).await;
     }
@@ -379,7 +400,7 @@ async fn lock_outbound(tx: &mut PgConnection, messages: &IdentityColumns) -> Res
 /// One statement is the transaction. The outbound rows are locked in id order
 /// and gone before a message is touched, since the filter of the update wants
 /// all of them counted: the relay takes its locks in this order.
-pub(super) async fn sent(store: &PostgresStore, sent: &[SentMessage]) -> Result<(), StoreError> {
+async fn sent(store: &PostgresStore, sent: &[SentMessage]) -> Result<(), StoreError> {
     let messages: IdentityColumns = sent.iter().map(|message| &message.identity).collect();
     sqlx::query(concat!(
         "WITH owed AS MATERIALIZED (",
@@ -403,7 +424,7 @@ pub(super) async fn sent(store: &PostgresStore, sent: &[SentMessage]) -> Result<
     Ok(())
 }
 
-pub(super) async fn release_outbound(store: &PostgresStore, unsent: &[UnsentMessage]) -> Result<(), StoreError> {
+async fn release_outbound(store: &PostgresStore, unsent: &[UnsentMessage]) -> Result<(), StoreError> {
     let messages: IdentityColumns = unsent.iter().map(|message| &message.identity).collect();
     let reasons: Vec<_> = unsent.iter().map(|message| clean(&message.reason)).collect();
     let mut tx = store.begin_tx().await?;
@@ -431,7 +452,7 @@ pub(super) async fn release_outbound(store: &PostgresStore, unsent: &[UnsentMess
     commit(tx).await
 }
 
-pub(super) async fn refuse_outbound(store: &PostgresStore, refused: &[RefusedMessage]) -> Result<(), StoreError> {
+async fn refuse_outbound(store: &PostgresStore, refused: &[RefusedMessage]) -> Result<(), StoreError> {
     let messages: IdentityColumns = refused.iter().map(|message| &message.identity).collect();
     let mut tx = store.begin_tx().await?;
     let rows = lock_outbound(&mut tx, &messages).await?;

@@ -1,5 +1,6 @@
 //! Becoming the owner of a partition.
 
+use async_trait::async_trait;
 use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgQueryResult, PgRow};
@@ -10,10 +11,38 @@ use super::log_ends::seen_log_end;
 use super::open_rows::open_row;
 use super::positions::insert_lost;
 use super::settle_open::{Class, Deltas, PEOPLE};
-use super::{PostgresStore, commit};
+use super::{PostgresStore, bounded, commit};
 use crate::store::incarnations::outdated;
 use crate::store::shared::text::clean;
-use crate::store::{ClaimRequest, Claimed, EndedLog, PositionId, Renewal, StoreError, WriterId};
+use crate::store::{ClaimRequest, ClaimStore, Claimed, EndedLog, PositionId, Renewal, StoreError, WriterId};
+
+#[async_trait]
+impl ClaimStore for PostgresStore {
+    async fn begin(
+        &self,
+        group: &str,
+        topic: &str,
+        topic_id: &str,
+        starts: &[(i32, Offset)],
+    ) -> Result<(), StoreError> {
+        bounded(begin(self, group, topic, topic_id, starts)).await
+    }
+
+    async fn claim(&self, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
+        bounded(self::claim(self, claim)).await
+    }
+
+    async fn skip_lost(
+        &self,
+        position: PositionId,
+        epoch: i64,
+        from: Offset,
+        to: Offset,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        bounded(skip_lost(self, position, epoch, from, to, why)).await
+    }
+}
 
 /// A position as a claim finds it.
 struct Current {
@@ -24,7 +53,7 @@ struct Current {
     epoch: i64,
 }
 
-pub(super) async fn claim(store: &PostgresStore, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
+async fn claim(store: &PostgresStore, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
     let group_id = store.groups.id(&store.pool, &claim.group).await?;
     let mut tx = store.begin_tx().await?;
     let mut current = lock_current(&mut tx, group_id, claim).await?;
@@ -288,4 +317,61 @@ pub(super) async fn close_open(
     let node = node.map(|row| row.take(0)).transpose()?.unwrap_or(PEOPLE);
     deltas.write(tx, node).await?;
     Ok(lowest)
+}
+
+async fn begin(
+    store: &PostgresStore,
+    group: &str,
+    topic: &str,
+    topic_id: &str,
+    starts: &[(i32, Offset)],
+) -> Result<(), StoreError> {
+    let group_id = store.groups.id(&store.pool, group).await?;
+    let (partitions, offsets): (Vec<i32>, Vec<i64>) = starts.iter().map(|(partition, at)| (*partition, at.0)).unzip();
+    let mut tx = store.begin_tx().await?;
+    // Hosts that start together resolve `latest` to different offsets; the
+    // lock lets one of them decide for all partitions.
+    sqlx::query("SELECT FROM consumer_group WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(group_id)
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    sqlx::query(
+        "INSERT INTO position (group_id, topic, incarnation, partition, topic_id, next, epoch, current)
+         SELECT $1, $2, 0, partition, $3, next, 0, true FROM unnest($4::integer[], $5::bigint[]) AS start (partition, next)
+         WHERE NOT EXISTS (SELECT FROM position WHERE group_id = $1 AND topic = $2 AND listener = '')
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(group_id)
+    .bind(clean(topic))
+    .bind(clean(topic_id))
+    .bind(&partitions)
+    .bind(&offsets)
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    commit(tx).await
+}
+
+async fn skip_lost(
+    store: &PostgresStore,
+    position: PositionId,
+    epoch: i64,
+    from: Offset,
+    to: Offset,
+    why: &str,
+) -> Result<(), StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let moved = sqlx::query("UPDATE position SET next = greatest(next, $3) WHERE id = $1 AND epoch = $2")
+        .bind(position.0)
+        .bind(epoch)
+        .bind(to.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    if moved.rows_affected() != 1 {
+        return Err(StoreError::Fenced(format!("position {} has a newer epoch than {epoch}", position.0)));
+    }
+    insert_lost(&mut tx, position.0, from.0, to.0, why).await?;
+    commit(tx).await
 }

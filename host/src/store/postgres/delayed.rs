@@ -16,7 +16,7 @@ use super::columns::Columns;
 use super::error::at_statement;
 use super::identities::IdentityColumns;
 use super::messages::{MESSAGE_COLUMNS, message_row};
-use super::outbound::shard_columns;
+use super::shards::shard_columns;
 use super::{PostgresStore, SLICE_ROWS, audits, bounded, commit, micros};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled};
 use crate::store::shared::text::clean;

@@ -9,6 +9,7 @@
 //! to ([`led`]), down to the same time in both; the page says `truncated` and
 //! where the next slice begins, also when it found nothing in this one.
 
+use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 use sqlx::postgres::{PgRow, Postgres};
@@ -16,11 +17,27 @@ use sqlx::query_builder::QueryBuilder;
 
 use super::columns::{self, Columns};
 use super::error::at_statement;
-use super::{PostgresStore, SLICE_ROWS};
+use super::{PostgresStore, SLICE_ROWS, attempts, bounded};
 use crate::store::shared::text::clean;
 use crate::store::{
-    DeliveryFilter, DeliveryKey, DeliveryRow, Listing, MAX_PAGE, Page, PositionId, SourceHash, StoreError,
+    AttemptRow, DeliveryFilter, DeliveryKey, DeliveryRow, DeliveryStore, Listing, MAX_PAGE, Page, PositionId,
+    SourceHash, StoreError,
 };
+
+#[async_trait]
+impl DeliveryStore for PostgresStore {
+    async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError> {
+        bounded(deliveries(self, filter, page)).await
+    }
+
+    async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+        bounded(delivery(self, key)).await
+    }
+
+    async fn attempts(&self, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError> {
+        bounded(attempts::attempts(self, keys)).await
+    }
+}
 
 /// A place in the list.
 #[derive(Clone, Copy)]
@@ -78,7 +95,7 @@ impl Source {
     }
 }
 
-pub(super) async fn deliveries(
+async fn deliveries(
     store: &PostgresStore,
     filter: &DeliveryFilter,
     page: &Page,
@@ -282,7 +299,7 @@ pub(super) fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
 
 /// At most one of the two tables has it: settling and asking move a delivery
 /// in one transaction, and this reads both in one snapshot.
-pub(super) async fn delivery(store: &PostgresStore, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+async fn delivery(store: &PostgresStore, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
     let row = sqlx::query(
         "SELECT d.*, g.name AS group_name, p.topic, nullif(p.listener, '') AS listener, p.incarnation, p.partition, n.word AS node, v.word AS version
          FROM (

@@ -1,5 +1,6 @@
 //! Messages of the send side, by id and in lists.
 
+use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 use sqlx::postgres::{PgRow, Postgres};
@@ -7,9 +8,26 @@ use sqlx::query_builder::QueryBuilder;
 
 use super::columns::{self, Columns};
 use super::error::at_statement;
-use super::{PostgresStore, SLICE_ROWS};
+use super::{PostgresStore, SLICE_ROWS, bounded};
 use crate::store::shared::text::clean;
-use crate::store::{Identity, Listing, MAX_PAGE, MAX_SAME_ID, MessageFilter, MessageRow, Page, SentBy, StoreError};
+use crate::store::{
+    Identity, Listing, MAX_PAGE, MAX_SAME_ID, MessageFilter, MessageRow, MessageStore, Page, SentBy, StoreError,
+};
+
+#[async_trait]
+impl MessageStore for PostgresStore {
+    async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
+        bounded(messages(self, filter, page)).await
+    }
+
+    async fn messages_with_id(&self, id: &str, topics: Option<&[String]>) -> Result<Vec<MessageRow>, StoreError> {
+        bounded(messages_with_id(self, id, topics)).await
+    }
+
+    async fn message_of(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
+        bounded(message_of(self, message)).await
+    }
+}
 
 /// The columns of a message but for its record.
 pub(super) const MESSAGE_COLUMNS: &str = "m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at,
@@ -56,7 +74,7 @@ macro_rules! record_of_message {
 pub(super) use record_of_message;
 
 /// A message that is known by its identity.
-pub(super) async fn message_of(store: &PostgresStore, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
+async fn message_of(store: &PostgresStore, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
     let row = sqlx::query(concat!(
         "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
              m.retrying, m.partition, m.kafka_offset, m.deliver_at, m.sender, m.source_proven, ",
@@ -73,7 +91,7 @@ pub(super) async fn message_of(store: &PostgresStore, message: &Identity) -> Res
 }
 
 /// The messages of one id on these topics, newest first.
-pub(super) async fn messages_with_id(
+async fn messages_with_id(
     store: &PostgresStore,
     id: &str,
     topics: Option<&[String]>,
@@ -119,7 +137,7 @@ impl Cursor {
 /// Newest first. A filter that an index answers is exact; any other reads the
 /// newest [`SLICE_ROWS`] rows before the cursor that an index leads to, and the
 /// page says so and where the next slice begins.
-pub(super) async fn messages(
+async fn messages(
     store: &PostgresStore,
     filter: &MessageFilter,
     page: &Page,

@@ -2,23 +2,57 @@
 
 use std::collections::HashSet;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::Offset;
 use courier_core::status::State;
-use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::postgres::{PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
 use super::columns::{Columns, count};
 use super::error::at_statement;
 use super::messages::{MESSAGE_COLUMNS, message_row};
-use super::{PostgresStore, audits, commit};
+use super::shards::shard_columns;
+use super::{PostgresStore, audits, bounded, commit, prompt, relayed};
 use crate::store::delayed::{is_cancelled, not_resent};
 use crate::store::shared::text::clean;
-use crate::store::{ChosenPartition, Identity, OutboundRow, StoreError};
+use crate::store::{ChosenPartition, Identity, OutboundRow, OutboundStore, Relayed, StoreError};
+
+#[async_trait]
+impl OutboundStore for PostgresStore {
+    async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError> {
+        prompt(topics(self)).await
+    }
+
+    async fn outbound(
+        &self,
+        shards: &[(i32, i64)],
+        limit: u32,
+        waiting: &[String],
+    ) -> Result<Vec<OutboundRow>, StoreError> {
+        prompt(outbound(self, shards, limit, waiting)).await
+    }
+
+    async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[ChosenPartition]) -> Result<(), StoreError> {
+        prompt(choose_partitions(self, shards, chosen)).await
+    }
+
+    async fn unsent_lanes(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
+        unsent_lanes(self, lanes).await
+    }
+
+    async fn relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError> {
+        prompt(relayed::relayed(self, shards, results)).await
+    }
+
+    async fn resend(&self, message: &Identity) -> Result<(), StoreError> {
+        bounded(resend(self, message)).await
+    }
+}
 
 /// Topics with outbound rows. The recursion jumps along the index from one
 /// topic to the next, so that a million rows of a topic cost one look.
-pub(super) async fn topics(store: &PostgresStore) -> Result<Vec<String>, StoreError> {
+async fn topics(store: &PostgresStore) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query(
         "WITH RECURSIVE step AS (
              (SELECT topic FROM outbound ORDER BY topic LIMIT 1)
@@ -34,31 +68,7 @@ pub(super) async fn topics(store: &PostgresStore) -> Result<Vec<String>, StoreEr
     rows.iter().map(|row| row.take("topic")).collect()
 }
 
-/// Epochs as arrays.
-pub(super) fn shard_columns(shards: &[(i32, i64)]) -> (Vec<i32>, Vec<i64>) {
-    shards.iter().copied().unzip()
-}
-
-/// Locks the shards that are still under their epochs against a new lease, and
-/// answers them.
-pub(super) async fn lock_shards(
-    tx: &mut PgConnection,
-    shards: &[i32],
-    epochs: &[i64],
-) -> Result<HashSet<i32>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
-         JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch ORDER BY s.shard FOR SHARE OF s",
-    )
-    .bind(shards)
-    .bind(epochs)
-    .fetch_all(tx)
-    .await
-    .map_err(at_statement)?;
-    rows.iter().map(|row| row.take("shard")).collect()
-}
-
-pub(super) async fn outbound(
+async fn outbound(
     store: &PostgresStore,
     shards: &[(i32, i64)],
     limit: u32,
@@ -119,7 +129,7 @@ pub(super) async fn outbound(
 ///
 /// One statement and so one round trip: all that a message waits for here is
 /// time that it is late.
-pub(super) async fn choose_partitions(
+async fn choose_partitions(
     store: &PostgresStore,
     shards: &[(i32, i64)],
     chosen: &[ChosenPartition],
@@ -159,7 +169,7 @@ pub(super) async fn choose_partitions(
 /// schema asks, which reads by the index in any case: planned while nothing was
 /// owed, the question would read all rows for each send until the server notices
 /// that they have become many.
-pub(super) async fn unsent_lanes(store: &PostgresStore, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
+async fn unsent_lanes(store: &PostgresStore, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
     let rows = sqlx::query("SELECT place FROM courier_unsent_lanes($1, $2) AS place")
         .bind(lanes.iter().map(|(topic, _)| clean(topic)).collect::<Vec<_>>())
         .bind(lanes.iter().map(|(_, key)| &key[..]).collect::<Vec<_>>())
@@ -169,7 +179,7 @@ pub(super) async fn unsent_lanes(store: &PostgresStore, lanes: &[(String, Bytes)
     rows.iter().map(|row| Ok(usize::try_from(row.take::<i64>("place")? - 1).unwrap_or_default())).collect()
 }
 
-pub(super) async fn resend(store: &PostgresStore, message: &Identity) -> Result<(), StoreError> {
+async fn resend(store: &PostgresStore, message: &Identity) -> Result<(), StoreError> {
     let (id, source, topic) = (clean(&message.id), clean(&message.source), clean(&message.topic));
     let mut tx = store.begin_tx().await?;
     // Outbound rows are locked before messages everywhere.

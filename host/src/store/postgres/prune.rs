@@ -11,6 +11,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use courier_core::status::State;
 use sqlx::AssertSqlSafe;
 use sqlx::Transaction;
@@ -19,10 +20,17 @@ use sqlx::postgres::{PgConnection, Postgres};
 use super::columns::{self, Columns};
 use super::error::at_statement;
 use super::settle_open::{Deltas, PEOPLE};
-use super::{PostgresStore, commit, micros};
+use super::{PostgresStore, bounded, commit, micros};
 use crate::said;
-use crate::store::StoreError;
 use crate::store::minutes::MINUTES_KEPT;
+use crate::store::{PruneStore, StoreError};
+
+#[async_trait]
+impl PruneStore for PostgresStore {
+    async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {
+        bounded(prune(self, retention)).await
+    }
+}
 
 /// Microseconds of a day.
 const DAY: i64 = 86_400_000_000;
@@ -123,7 +131,7 @@ async fn create_day(store: &PostgresStore, day: i64) -> Result<(), StoreError> {
     commit(tx).await
 }
 
-pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<bool, StoreError> {
+async fn prune(store: &PostgresStore, retention: Duration) -> Result<bool, StoreError> {
     create_days(store).await?;
     let now = clock(store).await?;
     let cutoff = now.saturating_sub(micros(retention));

@@ -17,7 +17,7 @@ use crate::store::redrive::{
     CANCELLED, DueItem, ItemAsk, ItemState, NewRedrive, RedriveId, RedriveItemRow, RedriveLease, RedriveRow,
     RedriveState, RedriveWish, Redrives,
 };
-use crate::store::{DeliveryKey, Listing, MAX_PAGE, Page, PositionId, StoreError, WriterId};
+use crate::store::{Listing, MAX_PAGE, Page, StoreError, WriterId};
 
 /// Columns of a [`RedriveRow`] from `redrive r`.
 macro_rules! select_redrive {
@@ -172,7 +172,7 @@ async fn items(store: &PostgresStore, id: RedriveId, page: &Page) -> Result<List
     let item = |row: &PgRow| {
         Ok::<_, StoreError>(RedriveItemRow {
             seq: row.take("seq")?,
-            key: key_of(row)?,
+            key: redrive_items::key_of(row)?,
             message_id: row.take("message_id")?,
             topic: row.take("topic")?,
             partition: row.take("partition")?,
@@ -187,10 +187,6 @@ async fn items(store: &PostgresStore, id: RedriveId, page: &Page) -> Result<List
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|row| row.seq.to_string());
     Ok(Listing { items, next, truncated: false })
-}
-
-pub(super) fn key_of(row: &PgRow) -> Result<DeliveryKey, StoreError> {
-    Ok(DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? })
 }
 
 async fn move_by(store: &PostgresStore, id: RedriveId, wish: RedriveWish) -> Result<RedriveRow, StoreError> {

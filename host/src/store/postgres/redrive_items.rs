@@ -8,7 +8,6 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use super::columns::{self, Columns};
 use super::error::at_statement;
-use super::redrive::key_of;
 use super::reruns::{asking_time, reopen_many, wake_many};
 use super::settle_open::{Class, Deltas, PEOPLE, expect};
 use super::words::number;
@@ -18,7 +17,7 @@ use crate::store::redrive::{
     result, step,
 };
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryKey, StoreError};
+use crate::store::{DeliveryKey, PositionId, StoreError};
 
 /// Items whose turn it is, with what there is of their deliveries.
 pub(super) async fn due(store: &PostgresStore, id: RedriveId, limit: u32) -> Result<Vec<DueItem>, StoreError> {
@@ -196,6 +195,11 @@ async fn classify(tx: &mut PgConnection, id: RedriveId, seqs: &[i64]) -> Result<
     .fetch_all(tx)
     .await
     .map_err(at_statement)
+}
+
+/// The delivery that an item is about.
+pub(super) fn key_of(row: &PgRow) -> Result<DeliveryKey, StoreError> {
+    Ok(DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? })
 }
 
 fn found_row(row: &PgRow) -> Result<(i64, DeliveryKey, Found), StoreError> {

@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::outbound::{lock_shards, shard_columns};
+use super::shards::{lock_shards, shard_columns};
 use super::{PostgresStore, commit, micros};
 use crate::store::shared::text::clean;
 use crate::store::{RelayResult, Relayed, StoreError};

@@ -11,12 +11,19 @@ use super::settle_open::{Class, Deltas, PEOPLE};
 use super::{PostgresStore, audits, bounded, commit};
 use crate::store::handled_sets::IN_SET;
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryKey, GiveUp, GiveUps, StoreError};
+use crate::store::{DeliveryKey, GiveUp, GiveUps, RerunStore, StoreError};
+
+#[async_trait]
+impl RerunStore for PostgresStore {
+    async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
+        bounded(ask(self, delivery)).await
+    }
+}
 
 /// Names the lock under which people's requests get their times.
 const ASK_LOCK: i64 = 0x636f_7572_6173_6b00;
 
-pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result<(), StoreError> {
+async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result<(), StoreError> {
     let mut tx = store.begin_tx().await?;
     let position = sqlx::query("SELECT next, current FROM position WHERE id = $1 FOR UPDATE")
         .bind(delivery.position.0)

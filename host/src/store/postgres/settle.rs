@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use async_trait::async_trait;
 use courier_core::status::State;
 use sqlx::postgres::PgConnection;
 
@@ -22,16 +23,22 @@ use super::settle_open::{self, Class, DeltaColumns, Deltas, expect};
 use super::settle_rows::{AttemptColumns, FinalColumns, OpenColumns, OutboundColumns, Place};
 use super::troubles::DeadLetters;
 use super::words::Known;
-use super::{PostgresStore, commit};
+use super::{PostgresStore, commit, prompt};
 use crate::store::shared::text::clean;
-use crate::store::{Becomes, OutcomeRow, Part, Settled, StoreError, WriterId};
+use crate::store::{Becomes, OutcomeRow, Part, SettleStore, Settled, StoreError, WriterId};
 
-pub(super) async fn settle(
-    store: &PostgresStore,
-    writer: WriterId,
-    sequence: i64,
-    parts: &[Part],
-) -> Result<Settled, StoreError> {
+#[async_trait]
+impl SettleStore for PostgresStore {
+    async fn settle(&self, writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Settled, StoreError> {
+        prompt(settle(self, writer, sequence, parts)).await
+    }
+
+    async fn sequence(&self, writer: WriterId) -> Result<i64, StoreError> {
+        prompt(sequence(self, writer)).await
+    }
+}
+
+async fn settle(store: &PostgresStore, writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Settled, StoreError> {
     store.words.learn(&store.pool, parts.iter().flat_map(|part| &part.outcomes).flat_map(words_of)).await?;
     let mut tx = store.begin_tx().await?;
     let locked = lock(&mut tx, writer, sequence, parts).await?;
@@ -299,4 +306,17 @@ async fn finish(tx: &mut PgConnection, batch: &Batch<'_>, deltas: &Deltas, node:
         .map_err(at_statement)?;
     expect(usize::try_from(row.take::<i64>(0)?).unwrap_or(0), ids.len(), "positions to move")?;
     expect(usize::try_from(row.take::<i64>(1)?).unwrap_or(0), 0, "open rows of deliveries said to have none")
+}
+
+/// The lock matters: when the answer to a commit was lost, the server may
+/// still be at work on that very transaction, which holds the writer's row.
+/// Without waiting for it the old sequence would be read, the settle repeated,
+/// and the first one commit after all.
+async fn sequence(store: &PostgresStore, writer: WriterId) -> Result<i64, StoreError> {
+    let row = sqlx::query("SELECT sequence FROM writer WHERE id = $1 FOR UPDATE")
+        .bind(writer.0)
+        .fetch_optional(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    row.ok_or_else(|| StoreError::NotFound(format!("writer {} is unknown", writer.0)))?.take(0)
 }

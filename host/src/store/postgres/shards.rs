@@ -1,16 +1,27 @@
 //! Leases on relay shards.
 
+use std::collections::HashSet;
 use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::postgres::PgConnection;
 
 use super::columns::Columns;
 use super::error::at_statement;
-use super::{PostgresStore, commit, micros};
-use crate::store::{StoreError, WriterId};
+use super::{PostgresStore, commit, micros, prompt};
+use crate::store::{ShardStore, StoreError, WriterId};
+
+#[async_trait]
+impl ShardStore for PostgresStore {
+    async fn lease_shards(&self, writer: WriterId, want: u32, lease: Duration) -> Result<Vec<(i32, i64)>, StoreError> {
+        prompt(lease_shards(self, writer, want, lease)).await
+    }
+}
 
 /// A host takes no more than `want`, so that shards are left for the others;
 /// what it has beyond goes back at once. `SKIP LOCKED` keeps hosts that lease
 /// at the same moment out of each other's way: each takes other rows.
-pub(super) async fn lease_shards(
+async fn lease_shards(
     store: &PostgresStore,
     writer: WriterId,
     want: u32,
@@ -66,4 +77,28 @@ pub(super) async fn lease_shards(
     commit(tx).await?;
     shards.sort_unstable();
     Ok(shards)
+}
+
+/// Epochs as arrays.
+pub(super) fn shard_columns(shards: &[(i32, i64)]) -> (Vec<i32>, Vec<i64>) {
+    shards.iter().copied().unzip()
+}
+
+/// Locks the shards that are still under their epochs against a new lease, and
+/// answers them.
+pub(super) async fn lock_shards(
+    tx: &mut PgConnection,
+    shards: &[i32],
+    epochs: &[i64],
+) -> Result<HashSet<i32>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
+         JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch ORDER BY s.shard FOR SHARE OF s",
+    )
+    .bind(shards)
+    .bind(epochs)
+    .fetch_all(tx)
+    .await
+    .map_err(at_statement)?;
+    rows.iter().map(|row| row.take("shard")).collect()
 }

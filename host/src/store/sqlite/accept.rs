@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use async_trait::async_trait;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::error::BoxDynError;
@@ -22,7 +23,8 @@ use super::messages::message_of;
 use super::script::Script;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
-    Accepted, Identity, NewMessage, NewOutbound, RefusedMessage, SentBy, SentMessage, StoreError, UnsentMessage,
+    AcceptStore, Accepted, Identity, NewMessage, NewOutbound, RefusedMessage, SentBy, SentMessage, StoreError,
+    UnsentMessage,
 };
 
 /// Who an outbound row belongs to.
@@ -84,8 +86,9 @@ macro_rules! owed_rows {
     };
 }
 
-impl SqliteStore {
-    pub(super) async fn accept_messages(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+#[async_trait]
+impl AcceptStore for SqliteStore {
+    async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
         let mut tx = self.connections.write().await?;
         // What Kafka has already has an id that was made here: nearly always all
         // of it is new, and nothing is asked before it is written.
@@ -103,7 +106,7 @@ impl SqliteStore {
         Ok(answers)
     }
 
-    pub(super) async fn mark_sent(&self, sent: &[SentMessage]) -> Result<(), StoreError> {
+    async fn sent(&self, sent: &[SentMessage]) -> Result<(), StoreError> {
         let rows: Vec<_> = sent.iter().map(|s| (identity_columns(&s.identity), s.partition, s.offset.0)).collect();
         let rows = json(&rows)?;
         let mut script = Script::default();
@@ -123,7 +126,7 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn release_held(&self, messages: &[UnsentMessage]) -> Result<(), StoreError> {
+    async fn release_outbound(&self, messages: &[UnsentMessage]) -> Result<(), StoreError> {
         let rows: Vec<_> =
             messages.iter().map(|unsent| (identity_columns(&unsent.identity), clean(&unsent.reason))).collect();
         let rows = json(&rows)?;
@@ -149,7 +152,7 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn refuse_held(&self, messages: &[RefusedMessage]) -> Result<(), StoreError> {
+    async fn refuse_outbound(&self, messages: &[RefusedMessage]) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         for refused in messages {
             let (id, source, topic) = identity_columns(&refused.identity);

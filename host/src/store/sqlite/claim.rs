@@ -1,5 +1,6 @@
 //! Becoming the owner of a partition.
 
+use async_trait::async_trait;
 use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::SqliteConnection;
@@ -13,7 +14,7 @@ use super::open_rows::{open_row, select_open};
 use super::positions::record_lost;
 use crate::store::incarnations::outdated;
 use crate::store::shared::text::clean;
-use crate::store::{ClaimRequest, Claimed, EndedLog, PositionId, Renewal, StoreError};
+use crate::store::{ClaimRequest, ClaimStore, Claimed, EndedLog, PositionId, Renewal, StoreError};
 
 /// A position as it was before the claim.
 struct Found {
@@ -26,8 +27,46 @@ struct Found {
     gone: bool,
 }
 
-impl SqliteStore {
-    pub(super) async fn claim_position(&self, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
+#[async_trait]
+impl ClaimStore for SqliteStore {
+    async fn begin(
+        &self,
+        group: &str,
+        topic: &str,
+        topic_id: &str,
+        starts: &[(i32, Offset)],
+    ) -> Result<(), StoreError> {
+        let topic = clean(topic);
+        let mut tx = self.connections.write().await?;
+        let group = group_number(&mut tx, group).await?;
+        let begun: i64 = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM position WHERE group_id = ? AND topic = ? AND listener = '')",
+        )
+        .bind(group)
+        .bind(topic.as_ref())
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(fault)?;
+        if begun == 0 {
+            for (partition, start) in starts {
+                sqlx::query(
+                    "INSERT INTO position (group_id, topic, partition, incarnation, listener, topic_id, next, epoch)
+                     VALUES (?, ?, ?, 0, '', ?, ?, 0)",
+                )
+                .bind(group)
+                .bind(topic.as_ref())
+                .bind(partition)
+                .bind(clean(topic_id))
+                .bind(start.0)
+                .execute(&mut *tx)
+                .await
+                .map_err(fault)?;
+            }
+        }
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    async fn claim(&self, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
         let mut tx = self.connections.write().await?;
         let group = group_number(&mut tx, &claim.group).await?;
         let found = find(&mut tx, group, claim).await?;
@@ -74,6 +113,29 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)?;
         let settled = settled.into_iter().map(Offset).collect();
         Ok(Claimed { position, incarnation, epoch, next, settled, open })
+    }
+
+    async fn skip_lost(
+        &self,
+        position: PositionId,
+        epoch: i64,
+        from: Offset,
+        to: Offset,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        let moved = sqlx::query("UPDATE position SET next = max(next, ?) WHERE id = ? AND epoch = ?")
+            .bind(to.0)
+            .bind(position.0)
+            .bind(epoch)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        if moved.rows_affected() != 1 {
+            return Err(StoreError::Fenced(format!("position {} has a newer epoch than {epoch}", position.0)));
+        }
+        record_lost(&mut tx, position, from, to, why, now()).await?;
+        tx.commit().await.map_err(commit_fault)
     }
 }
 

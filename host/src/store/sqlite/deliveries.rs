@@ -1,5 +1,6 @@
 //! Deliveries as people ask for them: open and final rows in one list.
 
+use async_trait::async_trait;
 use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::sqlite::SqliteRow;
@@ -10,7 +11,10 @@ use super::columns::{Columns, json};
 use super::error::fault;
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryFilter, DeliveryKey, DeliveryRow, Listing, Page, PositionId, SourceHash, StoreError};
+use crate::store::{
+    AttemptRow, DeliveryFilter, DeliveryKey, DeliveryRow, DeliveryStore, Listing, Page, PositionId, SourceHash,
+    StoreError,
+};
 
 /// The two tables that deliveries stand in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -201,30 +205,9 @@ fn delivery_row(row: &SqliteRow) -> Result<(Place, DeliveryRow), StoreError> {
     Ok((place, delivery))
 }
 
-impl SqliteStore {
-    pub(super) async fn one_delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
-        // One snapshot, so that a delivery that settles meanwhile is found in
-        // one table or in the other.
-        let mut tx = self.connections.readers.begin().await.map_err(fault)?;
-        let mut found = None;
-        for (table, name) in [(Table::Open, "open_delivery"), (Table::Final, "delivery")] {
-            let mut query = QueryBuilder::new("SELECT ");
-            query.push(table.columns("r.record")).push(" FROM ").push(name).push(JOINS);
-            query.push("LEFT JOIN kept_record r ON r.position = d.position AND r.offset = d.offset");
-            query.push(" WHERE d.position = ").push_bind(key.position.0);
-            query.push(" AND d.offset = ").push_bind(key.offset.0);
-            let row = query.build().fetch_optional(&mut *tx).await.map_err(fault)?;
-            found = found.or(row.map(|row| delivery_row(&row)).transpose()?);
-        }
-        tx.rollback().await.map_err(fault)?;
-        Ok(found.map(|(_, row)| row))
-    }
-
-    pub(super) async fn list_deliveries(
-        &self,
-        filter: &DeliveryFilter,
-        page: &Page,
-    ) -> Result<Listing<DeliveryRow>, StoreError> {
+#[async_trait]
+impl DeliveryStore for SqliteStore {
+    async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError> {
         let (after, limit) = start(page)?;
         let groups = self.groups_of(filter).await?;
         let mut ranges = Vec::new();
@@ -245,6 +228,30 @@ impl SqliteStore {
         Ok(merge(slices, limit))
     }
 
+    async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+        // One snapshot, so that a delivery that settles meanwhile is found in
+        // one table or in the other.
+        let mut tx = self.connections.readers.begin().await.map_err(fault)?;
+        let mut found = None;
+        for (table, name) in [(Table::Open, "open_delivery"), (Table::Final, "delivery")] {
+            let mut query = QueryBuilder::new("SELECT ");
+            query.push(table.columns("r.record")).push(" FROM ").push(name).push(JOINS);
+            query.push("LEFT JOIN kept_record r ON r.position = d.position AND r.offset = d.offset");
+            query.push(" WHERE d.position = ").push_bind(key.position.0);
+            query.push(" AND d.offset = ").push_bind(key.offset.0);
+            let row = query.build().fetch_optional(&mut *tx).await.map_err(fault)?;
+            found = found.or(row.map(|row| delivery_row(&row)).transpose()?);
+        }
+        tx.rollback().await.map_err(fault)?;
+        Ok(found.map(|(_, row)| row))
+    }
+
+    async fn attempts(&self, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError> {
+        self.load_attempts(keys).await
+    }
+}
+
+impl SqliteStore {
     /// The groups that a filter allows, for ranges by group.
     async fn groups_of(&self, filter: &DeliveryFilter) -> Result<Vec<i64>, StoreError> {
         let mut query = QueryBuilder::new("SELECT id FROM consumer_group WHERE TRUE");

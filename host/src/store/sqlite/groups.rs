@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use courier_core::status::State;
 use sqlx::SqliteConnection;
 
@@ -9,10 +10,11 @@ use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
 use crate::store::shared::text::clean;
-use crate::store::{GroupTotals, StoreError};
+use crate::store::{GroupStore, GroupTotals, StoreError};
 
-impl SqliteStore {
-    pub(super) async fn group_totals(&self) -> Result<Vec<GroupTotals>, StoreError> {
+#[async_trait]
+impl GroupStore for SqliteStore {
+    async fn totals(&self) -> Result<Vec<GroupTotals>, StoreError> {
         let mut totals = BTreeMap::new();
         let rows = sqlx::query(
             "SELECT g.name, coalesce(sum(c.handled), 0), coalesce(sum(c.failed), 0)
@@ -51,7 +53,7 @@ impl SqliteStore {
         Ok(totals.into_values().collect())
     }
 
-    pub(super) async fn pause_group(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
+    async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let group = group_number(&mut tx, group).await?;
         // Paused twice keeps when it began; resumed twice is resumed.
@@ -70,7 +72,7 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn paused_groups(&self) -> Result<Vec<(String, String)>, StoreError> {
+    async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
         let rows = sqlx::query(
             "SELECT g.name, p.why FROM group_pause p JOIN consumer_group g ON g.id = p.group_id ORDER BY g.name",
         )

@@ -1,5 +1,6 @@
 //! Messages of the send side as people ask for them.
 
+use async_trait::async_trait;
 use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::sqlite::SqliteRow;
@@ -10,7 +11,7 @@ use super::columns::{Columns, json};
 use super::error::fault;
 use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
 use crate::store::shared::text::clean;
-use crate::store::{Identity, Listing, MAX_SAME_ID, MessageFilter, MessageRow, Page, SentBy, StoreError};
+use crate::store::{Identity, Listing, MAX_SAME_ID, MessageFilter, MessageRow, MessageStore, Page, SentBy, StoreError};
 
 /// The columns of a message but for its record, which comes last.
 pub(super) const MESSAGE_COLUMNS: &str = "m.created_at, m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time,
@@ -161,28 +162,9 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &MessageFilter) -> Resu
     Ok(())
 }
 
-impl SqliteStore {
-    pub(super) async fn one_message(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
-        let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
-        message_of(&mut reader, message).await
-    }
-
-    pub(super) async fn all_with_id(&self, id: &str, topics: Option<&[String]>) -> Result<Vec<MessageRow>, StoreError> {
-        let mut query = with_records();
-        query.push_bind(clean(id).into_owned());
-        if let Some(topics) = topics {
-            query.push(" AND m.topic IN (SELECT value FROM json_each(").push_bind(json(&topics)?).push("))");
-        }
-        query.push(" ORDER BY m.created_at DESC, m.seq DESC LIMIT ").push_bind(MAX_SAME_ID);
-        let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
-        found.iter().map(|row| message_row(row).map(|(_, row)| row)).collect()
-    }
-
-    pub(super) async fn list_messages(
-        &self,
-        filter: &MessageFilter,
-        page: &Page,
-    ) -> Result<Listing<MessageRow>, StoreError> {
+#[async_trait]
+impl MessageStore for SqliteStore {
+    async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
         let (after, limit) = start(page)?;
         let (walk, share, more) = (Walk::of(filter), share(1), limit + 1);
         let mut query = QueryBuilder::new("SELECT ");
@@ -202,5 +184,21 @@ impl SqliteStore {
             ended = end_of_slice(&self.connections.readers, places, share).await?;
         }
         Ok(merge(vec![Slice { rows: found, ended }], limit))
+    }
+
+    async fn messages_with_id(&self, id: &str, topics: Option<&[String]>) -> Result<Vec<MessageRow>, StoreError> {
+        let mut query = with_records();
+        query.push_bind(clean(id).into_owned());
+        if let Some(topics) = topics {
+            query.push(" AND m.topic IN (SELECT value FROM json_each(").push_bind(json(&topics)?).push("))");
+        }
+        query.push(" ORDER BY m.created_at DESC, m.seq DESC LIMIT ").push_bind(MAX_SAME_ID);
+        let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
+        found.iter().map(|row| message_row(row).map(|(_, row)| row)).collect()
+    }
+
+    async fn message_of(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
+        let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
+        message_of(&mut reader, message).await
     }
 }

@@ -4,25 +4,28 @@
 //! host under an epoch, so that the rows of a key are sent by one host at a
 //! time and in the order of their ids.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::Offset;
 use courier_core::status::State;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
 
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::identities::identity_columns;
 use super::messages::message_of;
+use super::shards::held_shards;
 use super::{SqliteStore, audits};
 use crate::store::delayed::{is_cancelled, not_resent};
 use crate::store::shared::text::clean;
-use crate::store::{ChosenPartition, Identity, OutboundRow, StoreError};
+use crate::store::{ChosenPartition, Identity, OutboundRow, OutboundStore, Relayed, StoreError};
 
 /// Lanes that one statement asks for: three parameters each.
 const LANES_OF_A_QUESTION: usize = 5_000;
 
-impl SqliteStore {
-    pub(super) async fn outbound_topics(&self) -> Result<Vec<String>, StoreError> {
+#[async_trait]
+impl OutboundStore for SqliteStore {
+    async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError> {
         // Steps from one topic to the next in the index, so that the cost is
         // that of the topics and not of the rows.
         sqlx::query_scalar(
@@ -37,7 +40,7 @@ impl SqliteStore {
         .map_err(fault)
     }
 
-    pub(super) async fn due_outbound(
+    async fn outbound(
         &self,
         shards: &[(i32, i64)],
         limit: u32,
@@ -85,11 +88,7 @@ impl SqliteStore {
             .collect()
     }
 
-    pub(super) async fn choose_outbound_partitions(
-        &self,
-        shards: &[(i32, i64)],
-        chosen: &[ChosenPartition],
-    ) -> Result<(), StoreError> {
+    async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[ChosenPartition]) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let held = held_shards(&mut tx, shards).await?;
         let chosen: Vec<_> = chosen.iter().map(|one| (one.row, one.partition, clean(&one.topic_id))).collect();
@@ -120,8 +119,11 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    /// Those lanes that have unsent rows, whoever owes them.
-    pub(super) async fn lanes_with_outbound(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    async fn unsent_lanes(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
         // Bytes do not fit into JSON, so that lanes travel as rows.
         let mut found = Vec::new();
         for (start, lanes) in (0..).step_by(LANES_OF_A_QUESTION).zip(lanes.chunks(LANES_OF_A_QUESTION)) {
@@ -141,7 +143,11 @@ impl SqliteStore {
         Ok(found)
     }
 
-    pub(super) async fn resend_message(&self, message: &Identity) -> Result<(), StoreError> {
+    async fn relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError> {
+        self.settle_relayed(shards, results).await
+    }
+
+    async fn resend(&self, message: &Identity) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let row = message_of(&mut tx, message).await?;
         let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {message}")))?;
@@ -211,16 +217,4 @@ impl SqliteStore {
         audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)
     }
-}
-
-/// Those of `shards` whose epoch is the present one.
-pub(super) async fn held_shards(tx: &mut SqliteConnection, shards: &[(i32, i64)]) -> Result<Vec<i32>, StoreError> {
-    sqlx::query_scalar(
-        "SELECT s.shard FROM relay_shard s
-         JOIN json_each(?) h ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1",
-    )
-    .bind(json(&shards)?)
-    .fetch_all(tx)
-    .await
-    .map_err(fault)
 }

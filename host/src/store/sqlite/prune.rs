@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::{SqliteConnection, SqlitePool};
@@ -9,15 +10,16 @@ use sqlx::{SqliteConnection, SqlitePool};
 use super::SqliteStore;
 use super::columns::{Columns, json, now};
 use super::error::{commit_fault, fault};
-use crate::store::StoreError;
 use crate::store::minutes::MINUTES_KEPT;
+use crate::store::{PruneStore, StoreError};
 
 /// Rows that one call removes of each kind. While it does, nothing settles,
 /// so that a chunk is about as long as a settle.
 const CHUNK_ROWS: usize = 2_000;
 
-impl SqliteStore {
-    pub(super) async fn prune_chunk(&self, retention: Duration) -> Result<bool, StoreError> {
+#[async_trait]
+impl PruneStore for SqliteStore {
+    async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {
         let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
         let before = Timestamp(now().0.saturating_sub(age));
         let messages = old_messages(&self.connections.readers, before).await?;

@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use super::SqliteStore;
 use super::columns::{json, now};
 use super::error::{commit_fault, fault};
-use super::outbound::held_shards;
+use super::shards::held_shards;
 use crate::store::shared::text::clean;
 use crate::store::{RelayResult, Relayed, StoreError};
 

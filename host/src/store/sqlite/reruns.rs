@@ -14,10 +14,11 @@ use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
 use crate::store::handled_sets::IN_SET;
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryKey, GiveUp, GiveUps, StoreError};
+use crate::store::{DeliveryKey, GiveUp, GiveUps, RerunStore, StoreError};
 
-impl SqliteStore {
-    pub(super) async fn ask_delivery(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
+#[async_trait]
+impl RerunStore for SqliteStore {
+    async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let asked_at = asking_time(&mut tx).await?;
         let state: Option<Place> = place(&mut tx, delivery).await?;

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use async_trait::async_trait;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::sqlite::SqliteRow;
@@ -18,28 +19,15 @@ use super::columns::{expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::handled_sets;
 use super::script::Script;
-use super::settle_open::{check_open_rows, remove_finished, write_open};
+use super::settle_open::{Owned, check_open_rows, remove_finished, write_open};
 use super::settle_rows::{Line, write_attempts, write_final, write_records};
 use super::slots::Slots;
 use crate::store::shared::text::clean;
-use crate::store::{Becomes, OutcomeRow, Part, Settled, StoreError, WriterId};
+use crate::store::{Becomes, OutcomeRow, Part, SettleStore, Settled, StoreError, WriterId};
 
-/// A part that its writer still owns.
-pub(super) struct Owned<'p> {
-    pub(super) part: &'p Part,
-    pub(super) group: i64,
-    /// Whether the position has open rows at all; most have none, and their
-    /// outcomes need no look at each row.
-    pub(super) has_open: bool,
-}
-
-impl SqliteStore {
-    pub(super) async fn settle_parts(
-        &self,
-        writer: WriterId,
-        sequence: i64,
-        parts: &[Part],
-    ) -> Result<Settled, StoreError> {
+#[async_trait]
+impl SettleStore for SqliteStore {
+    async fn settle(&self, writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Settled, StoreError> {
         self.words.learn(&self.connections, words_of(parts)).await?;
         let (mut tx, head) = self.connections.write_after(head(writer, sequence, parts)?).await?;
         let [advanced, positions, slots] = head.as_slice() else {
@@ -84,6 +72,19 @@ impl SqliteStore {
         write_state_values(&mut tx, &lines).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(Settled { stale })
+    }
+
+    async fn sequence(&self, writer: WriterId) -> Result<i64, StoreError> {
+        // Asked on the writing connection: after a commit whose answer was
+        // lost, its transaction must have ended before it is looked at.
+        let mut tx = self.connections.write().await?;
+        let sequence: Option<i64> = sqlx::query_scalar("SELECT sequence FROM writer WHERE id = ?")
+            .bind(writer.0)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(fault)?;
+        tx.commit().await.map_err(fault)?;
+        sequence.ok_or_else(|| StoreError::NotFound(format!("there is no writer {}", writer.0)))
     }
 }
 

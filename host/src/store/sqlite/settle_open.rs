@@ -9,9 +9,17 @@ use sqlx::{Arguments, SqliteConnection};
 use super::bulk::Bulk;
 use super::columns::{expect_rows, json};
 use super::error::fault;
-use super::settle::Owned;
 use super::settle_rows::Line;
-use crate::store::{Becomes, OutcomeRow, StoreError};
+use crate::store::{Becomes, OutcomeRow, Part, StoreError};
+
+/// A part that its writer still owns.
+pub(super) struct Owned<'p> {
+    pub(super) part: &'p Part,
+    pub(super) group: i64,
+    /// Whether the position has open rows at all; most have none, and their
+    /// outcomes need no look at each row.
+    pub(super) has_open: bool,
+}
 
 /// Each outcome says whether its delivery has an open row; here it is held to
 /// that, so that an owner that lost track of its deliveries writes nothing.

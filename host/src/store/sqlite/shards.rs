@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use super::SqliteStore;
-use super::columns::{Columns, now};
-use super::error::{commit_fault, fault};
-use crate::store::{StoreError, WriterId};
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
 
-impl SqliteStore {
-    pub(super) async fn lease_relay_shards(
-        &self,
-        writer: WriterId,
-        want: u32,
-        lease: Duration,
-    ) -> Result<Vec<(i32, i64)>, StoreError> {
+use super::SqliteStore;
+use super::columns::{Columns, json, now};
+use super::error::{commit_fault, fault};
+use crate::store::{ShardStore, StoreError, WriterId};
+
+#[async_trait]
+impl ShardStore for SqliteStore {
+    async fn lease_shards(&self, writer: WriterId, want: u32, lease: Duration) -> Result<Vec<(i32, i64)>, StoreError> {
         let mut tx = self.connections.write().await?;
         let now = now();
         let want = i64::from(want);
@@ -62,4 +61,16 @@ impl SqliteStore {
         shards.sort_unstable();
         Ok(shards)
     }
+}
+
+/// Those of `shards` whose epoch is the present one.
+pub(super) async fn held_shards(tx: &mut SqliteConnection, shards: &[(i32, i64)]) -> Result<Vec<i32>, StoreError> {
+    sqlx::query_scalar(
+        "SELECT s.shard FROM relay_shard s
+         JOIN json_each(?) h ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1",
+    )
+    .bind(json(&shards)?)
+    .fetch_all(tx)
+    .await
+    .map_err(fault)
 }
