@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
 
 pub use self::item::{
-    CANCELLED, DueItem, FORGOTTEN, Found, ItemAsk, ItemState, RedriveItemRow, ReplayRecord, Step, result, step,
+    CANCELLED, DueItem, FORGOTTEN, FoundDelivery, ItemAsk, ItemState, RedriveItemRow, ReplayRecord, Step, result, step,
 };
 use super::{DeliveryFilter, Listing, Page, PositionId, StoreError, WriterId};
 

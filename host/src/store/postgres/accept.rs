@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::delayed::{DelayedColumns, due_columns};
 use super::error::at_statement;
 use super::identities::{IdentityColumns, lock_for_taking, reserved, stored_identity};
@@ -316,7 +316,7 @@ async fn forget_refused<'i>(
 }
 
 /// A message that is stored.
-pub(super) struct Known {
+pub(super) struct StoredMessage {
     /// None for one that a handler published.
     pub digest: Option<Vec<u8>>,
     pub row: MessageRow,
@@ -324,7 +324,7 @@ pub(super) struct Known {
     had_shard: bool,
 }
 
-impl Known {
+impl StoredMessage {
     /// Whether it may be replaced by this one, as far as their senders go.
     pub fn makes_room_for(&self, message: &NewMessage) -> bool {
         SentBy::makes_room(self.row.sent_by.as_ref(), message.sent_by.as_ref())
@@ -346,7 +346,7 @@ impl Known {
 pub(super) async fn known(
     tx: &mut PgConnection,
     identities: &[Identity],
-) -> Result<HashMap<Identity, Known>, StoreError> {
+) -> Result<HashMap<Identity, StoredMessage>, StoreError> {
     let columns: IdentityColumns = identities.iter().collect();
     let rows = sqlx::query(concat!(
         "SELECT m.id, m.digest, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
@@ -364,8 +364,11 @@ pub(super) async fn known(
     .map_err(at_statement)?;
     rows.iter()
         .map(|row| {
-            let known =
-                Known { digest: row.take("digest")?, row: message_row(row)?, had_shard: row.take("had_shard")? };
+            let known = StoredMessage {
+                digest: row.take("digest")?,
+                row: message_row(row)?,
+                had_shard: row.take("had_shard")?,
+            };
             Ok((known.row.identity(), known))
         })
         .collect()

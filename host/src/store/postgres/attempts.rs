@@ -7,7 +7,7 @@ use courier_core::message::Offset;
 use sqlx::postgres::PgRow;
 
 use super::PostgresStore;
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use crate::store::{AttemptRow, DeliveryKey, PositionId, StoreError};
 

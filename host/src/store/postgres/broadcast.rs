@@ -8,7 +8,7 @@ use courier_core::message::{Offset, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::claim::close_open;
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::positions::insert_lost;
 use super::{PostgresStore, bounded, commit, micros};
@@ -56,13 +56,13 @@ impl Broadcasts for PostgresStore {
 }
 
 /// A listener, and whether it is away for too long.
-struct Found {
+struct ListenerAway {
     row: ListenerRow,
     group: i32,
     away_too_long: bool,
 }
 
-async fn all(store: &PostgresStore) -> Result<Vec<Found>, StoreError> {
+async fn all(store: &PostgresStore) -> Result<Vec<ListenerAway>, StoreError> {
     let rows = sqlx::query(
         "SELECT l.group_id, l.seen_at + l.forget <= courier_now() AS away_too_long, g.name, l.topic, l.node,
              EXISTS (SELECT FROM node n WHERE n.name = l.node AND n.lease_until > courier_now()) AS live,
@@ -75,7 +75,7 @@ async fn all(store: &PostgresStore) -> Result<Vec<Found>, StoreError> {
     rows.iter().map(found).collect()
 }
 
-fn found(row: &PgRow) -> Result<Found, StoreError> {
+fn found(row: &PgRow) -> Result<ListenerAway, StoreError> {
     let why: Option<String> = row.take("gone_why")?;
     let listener = ListenerRow {
         group: row.take("name")?,
@@ -86,7 +86,7 @@ fn found(row: &PgRow) -> Result<Found, StoreError> {
         seen_at: row.time("seen_at")?,
         gone: row.time_opt("gone_at")?.map(|at| (at, why.unwrap_or_default())),
     };
-    Ok(Found { row: listener, group: row.take("group_id")?, away_too_long: row.take("away_too_long")? })
+    Ok(ListenerAway { row: listener, group: row.take("group_id")?, away_too_long: row.take("away_too_long")? })
 }
 
 async fn still_listening(store: &PostgresStore, group: &str, node: &str) -> Result<Vec<String>, StoreError> {
@@ -205,9 +205,9 @@ async fn take_place(
 async fn end_listeners(
     store: &PostgresStore,
     why: &str,
-    ends: impl Fn(&Found) -> bool + Send,
+    ends: impl Fn(&ListenerAway) -> bool + Send,
 ) -> Result<Vec<ListenerRow>, StoreError> {
-    let found: Vec<Found> =
+    let found: Vec<ListenerAway> =
         all(store).await?.into_iter().filter(|found| found.row.gone.is_none() && ends(found)).collect();
     let mut ended = Vec::new();
     for mut found in found {

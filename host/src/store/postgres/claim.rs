@@ -5,7 +5,7 @@ use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgQueryResult, PgRow};
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::log_ends::seen_log_end;
 use super::open_rows::open_row;

@@ -11,7 +11,7 @@ use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
 /// Columns by name or place, in the program's own types.
-pub(super) trait Columns {
+pub(super) trait PgRowExt {
     /// A column as the driver reads it.
     fn take<'r, T>(&'r self, column: impl ColumnIndex<PgRow>) -> Result<T, StoreError>
     where
@@ -43,7 +43,7 @@ pub(super) trait Columns {
     }
 }
 
-impl Columns for PgRow {
+impl PgRowExt for PgRow {
     fn take<'r, T>(&'r self, column: impl ColumnIndex<PgRow>) -> Result<T, StoreError>
     where
         T: Decode<'r, Postgres> + Type<Postgres>,

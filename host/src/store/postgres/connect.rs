@@ -13,7 +13,7 @@ use super::error::{at_migration, at_statement};
 use super::server::{self, Limited, Schema};
 use super::stale;
 use crate::store::StoreError;
-use crate::store::exclusive::{self, wait_until_alone};
+use crate::store::exclusive::{Unmigrated, wait_until_alone};
 
 /// Sessions of one host. The settles of a host follow one another and need
 /// one; the others are for the relay, the API and the wake-ups.
@@ -100,33 +100,30 @@ async fn migrate(options: &PgConnectOptions) -> Result<Schema, StoreError> {
     other.close().await.map_err(at_statement)?;
     let schema = server::find_schema(&mut connection).await?;
     server::set_up(&mut connection, &schema, Limited::No).await.map_err(at_statement)?;
-    wait_until_alone(&mut Unmigrated(&mut connection)).await?;
+    wait_until_alone(&mut connection).await?;
     Migrator::with_migrations(migrations.collect()).run(&mut connection).await.map_err(at_migration)?;
     connection.close().await.map_err(at_statement)?;
     Ok(schema)
 }
 
-/// A database before its migrations.
-struct Unmigrated<'c>(&'c mut PgConnection);
-
 #[async_trait]
-impl exclusive::Unmigrated for Unmigrated<'_> {
+impl Unmigrated for PgConnection {
     async fn applied(&mut self) -> Result<Vec<i64>, StoreError> {
         let known: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
-            .fetch_one(&mut *self.0)
+            .fetch_one(&mut *self)
             .await
             .map_err(at_statement)?;
         if !known {
             return Ok(Vec::new());
         }
-        sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut *self.0).await.map_err(at_statement)
+        sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut *self).await.map_err(at_statement)
     }
 
     async fn live_nodes(&mut self) -> Result<Vec<String>, StoreError> {
         sqlx::query_scalar(
             "SELECT name FROM node WHERE writer_id IS NOT NULL AND lease_until > courier_now() ORDER BY name",
         )
-        .fetch_all(&mut *self.0)
+        .fetch_all(&mut *self)
         .await
         .map_err(at_statement)
     }

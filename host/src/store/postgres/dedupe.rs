@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded, micros};
 use crate::store::shared::text::clean;

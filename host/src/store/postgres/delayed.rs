@@ -12,7 +12,7 @@ use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::identities::IdentityColumns;
 use super::messages::{MESSAGE_COLUMNS, message_row};
@@ -246,12 +246,12 @@ async fn cancel(store: &PostgresStore, message: &Identity) -> Result<MessageRow,
 
 /// Where a page ends: when the last row is due, and its number.
 #[derive(Clone, Copy)]
-struct Cursor {
+struct DelayedCursor {
     due: i64,
     id: i64,
 }
 
-impl Cursor {
+impl DelayedCursor {
     fn parse(text: &str) -> Result<Self, StoreError> {
         let wrong = || StoreError::NotFound(format!("there is no cursor {text:?}"));
         let (due, id) = text.split_once('.').ok_or_else(wrong)?;
@@ -266,7 +266,7 @@ impl Cursor {
 /// The one that is due first comes first. A filter reads at most
 /// [`SLICE_ROWS`] rows, and the page says so and where the next slice begins.
 async fn list(store: &PostgresStore, filter: &DelayedFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
-    let cursor = page.cursor.as_deref().map(Cursor::parse).transpose()?;
+    let cursor = page.cursor.as_deref().map(DelayedCursor::parse).transpose()?;
     let limit = page.limit.clamp(1, MAX_PAGE);
     let mut query = QueryBuilder::new("SELECT d.due, d.number, ");
     query.push(MESSAGE_COLUMNS).push(", NULL::bytea AS record FROM (");
@@ -282,27 +282,27 @@ async fn list(store: &PostgresStore, filter: &DelayedFilter, page: &Page) -> Res
     let kept = &rows[..rows.len().min(limit as usize)];
     let items = kept.iter().map(message_row).collect::<Result<_, _>>()?;
     let next = match (full, kept.last()) {
-        (true, Some(last)) => Some(Cursor { due: last.take("due")?, id: last.take("number")? }),
+        (true, Some(last)) => Some(DelayedCursor { due: last.take("due")?, id: last.take("number")? }),
         _ => end_of_slice(store, filter, cursor).await?,
     };
-    Ok(Listing { items, next: next.map(Cursor::text), truncated: !full && next.is_some() })
+    Ok(Listing { items, next: next.map(DelayedCursor::text), truncated: !full && next.is_some() })
 }
 
 /// Where the walk ended, if more than a slice waits.
 async fn end_of_slice(
     store: &PostgresStore,
     filter: &DelayedFilter,
-    cursor: Option<Cursor>,
-) -> Result<Option<Cursor>, StoreError> {
+    cursor: Option<DelayedCursor>,
+) -> Result<Option<DelayedCursor>, StoreError> {
     let mut query = QueryBuilder::new("");
     push_walk(&mut query, "due, id", filter, cursor);
     query.push(" LIMIT 1 OFFSET ").push_bind(SLICE_ROWS - 1);
     let row = query.build().persistent(false).fetch_optional(&store.pool).await.map_err(at_statement)?;
-    row.map(|row| Ok(Cursor { due: row.take("due")?, id: row.take("id")? })).transpose()
+    row.map(|row| Ok(DelayedCursor { due: row.take("due")?, id: row.take("id")? })).transpose()
 }
 
 /// Appends the walk over what waits, by the time when it is due.
-fn push_walk(query: &mut QueryBuilder<Postgres>, columns: &str, filter: &DelayedFilter, cursor: Option<Cursor>) {
+fn push_walk(query: &mut QueryBuilder<Postgres>, columns: &str, filter: &DelayedFilter, cursor: Option<DelayedCursor>) {
     query.push(format_args!("SELECT {columns} FROM delayed WHERE true"));
     if let Some(from) = filter.from {
         query.push(" AND due >= ").push_bind(from.0);
@@ -310,7 +310,7 @@ fn push_walk(query: &mut QueryBuilder<Postgres>, columns: &str, filter: &Delayed
     if let Some(to) = filter.to {
         query.push(" AND due < ").push_bind(to.0);
     }
-    if let Some(Cursor { due, id }) = cursor {
+    if let Some(DelayedCursor { due, id }) = cursor {
         query.push(" AND (due, id) > (").push_bind(due).push(", ").push_bind(id).push(")");
     }
     query.push(" ORDER BY due, id");

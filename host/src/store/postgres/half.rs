@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
 use super::accept::{accept_locked, known};
-use super::columns::{Columns, count, stored};
+use super::columns::{PgRowExt, count, stored};
 use super::delayed::due_columns;
 use super::error::at_statement;
 use super::identities::{lock_for_reserving, lock_for_taking, reserved, stored_identity};

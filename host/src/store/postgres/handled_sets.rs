@@ -7,11 +7,11 @@ use courier_core::status::State;
 use courier_core::verdict::Verdict;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::settle_open::{Deltas, expect};
-use super::settle_rows::Place;
-use super::words::{Known, number};
+use super::settle_rows::PartPosition;
+use super::words::{KnownWords, number};
 use super::{PostgresStore, bounded, commit};
 use crate::store::handled_sets::{
     COMPACTED_AT_ONCE, EncodedRuns, PlannedSets, READ_AHEAD, StoredSegment, decode, join, may_mean, offsets_from,
@@ -41,7 +41,7 @@ pub(super) struct SetColumns {
 
 impl SetColumns {
     /// The segments that a part appends.
-    pub(super) fn take(&mut self, place: Place, part: &Part, words: &Known<'_>) -> Result<(), StoreError> {
+    pub(super) fn take(&mut self, place: PartPosition, part: &Part, words: &KnownWords<'_>) -> Result<(), StoreError> {
         for new in segments_of(part) {
             let version = new.version.map(|version| number(words, version)).transpose()?;
             self.offset.extend(new.runs.offsets().map(|offset| offset.0));
@@ -53,7 +53,7 @@ impl SetColumns {
 
     fn push(
         &mut self,
-        place: Place,
+        place: PartPosition,
         runs: &OffsetRuns,
         (node, version): (i32, Option<i32>),
         (from, to): (Timestamp, Timestamp),
@@ -74,7 +74,7 @@ impl SetColumns {
 
     fn push_stored(&mut self, position: i64, segment: &StoredSegment) -> Result<(), StoreError> {
         let words = (narrow(segment.node)?, segment.version.map(narrow).transpose()?);
-        let place = Place { position, group: narrow(segment.group)? };
+        let place = PartPosition { position, group: narrow(segment.group)? };
         self.push(place, &segment.runs, words, (segment.from, segment.to))
     }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use courier_core::message::Timestamp;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, prompt, server, stale};
 use crate::store::{HealthStore, StoreError, Weakness};

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use sqlx::postgres::PgConnection;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use crate::store::shared::text::clean;
 use crate::store::{Identity, NewMessage, StoreError};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use courier_core::message::Offset;
 
 use super::claim::end_position;
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded, commit};
 use crate::store::incarnations::PARTITION_GONE;

@@ -4,7 +4,7 @@ use courier_core::message::{Kind, Offset};
 use sqlx::PgConnection;
 
 use super::PostgresStore;
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use crate::store::shared::text::clean;
 use crate::store::{SeenLogEnd, StoreError};

@@ -6,7 +6,7 @@ use courier_core::status::State;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::{PostgresStore, SLICE_ROWS, bounded};
 use crate::store::shared::text::clean;
@@ -113,12 +113,12 @@ async fn messages_with_id(
 }
 
 /// Where a page ends: the last row's time and identity.
-struct Cursor {
+struct MessageCursor {
     at: i64,
     last: Identity,
 }
 
-impl Cursor {
+impl MessageCursor {
     fn parse(text: &str) -> Result<Self, StoreError> {
         let wrong = || StoreError::NotFound(format!("there is no cursor {text:?}"));
         let (at, last) = text.split_once('.').ok_or_else(wrong)?;
@@ -142,7 +142,7 @@ async fn messages(
     filter: &MessageFilter,
     page: &Page,
 ) -> Result<Listing<MessageRow>, StoreError> {
-    let cursor = page.cursor.as_deref().map(Cursor::parse).transpose()?;
+    let cursor = page.cursor.as_deref().map(MessageCursor::parse).transpose()?;
     let limit = page.limit.clamp(1, MAX_PAGE);
     let indexed = filter.key.is_some()
         || (filter.type_name.is_none()
@@ -161,7 +161,7 @@ async fn messages(
     items.truncate(limit as usize);
     let cut = slice.filter(|start| filter.from.is_none_or(|from| from < Timestamp(*start)));
     let next = match (more, items.last(), cut) {
-        (true, Some(last), _) => Some(Cursor::after(last)),
+        (true, Some(last), _) => Some(MessageCursor::after(last)),
         (_, _, Some(start)) => Some(format!("{start}.")),
         _ => None,
     };
@@ -187,7 +187,11 @@ async fn slice_start(store: &PostgresStore, filter: &MessageFilter, before: i64)
     row.map(|row| row.take("created_at")).transpose()
 }
 
-fn select<'a>(filter: &'a MessageFilter, cursor: Option<&'a Cursor>, slice: Option<i64>) -> QueryBuilder<Postgres> {
+fn select<'a>(
+    filter: &'a MessageFilter,
+    cursor: Option<&'a MessageCursor>,
+    slice: Option<i64>,
+) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
         "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
              m.retrying, m.partition, m.kafka_offset, m.deliver_at, m.sender, m.source_proven, NULL::bytea AS record

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use courier_core::message::{Attempts, Offset, Timestamp};
 use sqlx::postgres::PgRow;
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::{PostgresStore, micros, prompt};
 use crate::store::{AskedLately, GiveUp, OpenRecord, OpenRow, OpenRowStore, PositionId, StoreError};

@@ -9,7 +9,7 @@ use courier_core::status::State;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::{Columns, count};
+use super::columns::{PgRowExt, count};
 use super::error::at_statement;
 use super::messages::{MESSAGE_COLUMNS, message_row};
 use super::shards::shard_columns;

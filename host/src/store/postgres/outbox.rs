@@ -5,7 +5,7 @@ use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::accept::accept_in;
-use super::columns::{Columns, state};
+use super::columns::{PgRowExt, state};
 use super::error::at_statement;
 use super::identities::IdentityColumns;
 use super::{PostgresStore, bounded, commit};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use courier_core::message::Timestamp;
 use sqlx::postgres::PgRow;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, audits, bounded, commit};
 use crate::store::shared::text::{clean, clean_opt};

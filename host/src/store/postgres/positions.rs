@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded};
 use crate::store::shared::text::clean;

@@ -17,7 +17,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::Transaction;
 use sqlx::postgres::{PgConnection, Postgres};
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::settle_open::{Deltas, PEOPLE};
 use super::{PostgresStore, bounded, commit, micros};

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 use courier_core::retention::NearEnd;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded, commit};
 use crate::store::record_copies::{fenced, fitting};

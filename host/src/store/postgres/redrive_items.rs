@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use courier_core::message::{Kind, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::reruns::{asking_time, reopen_many, wake_many};
 use super::settle_open::{Class, Deltas, PEOPLE, expect};
 use super::words::number;
 use super::{PostgresStore, commit};
 use crate::store::redrive::{
-    DueItem, FORGOTTEN, Found, ItemAsk, ItemState, MAX_STEP, RedriveId, RedriveLease, RedriveState, ReplayRecord, Step,
-    result, step,
+    DueItem, FORGOTTEN, FoundDelivery, ItemAsk, ItemState, MAX_STEP, RedriveId, RedriveLease, RedriveState,
+    ReplayRecord, Step, result, step,
 };
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryKey, PositionId, StoreError};
@@ -202,10 +202,10 @@ pub(super) fn key_of(row: &PgRow) -> Result<DeliveryKey, StoreError> {
     Ok(DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? })
 }
 
-fn found_row(row: &PgRow) -> Result<(i64, DeliveryKey, Found), StoreError> {
+fn found_row(row: &PgRow) -> Result<(i64, DeliveryKey, FoundDelivery), StoreError> {
     let number = |column: &str| Ok::<_, StoreError>(row.take::<Option<i32>>(column)?.map(columns::count));
     let ended = row.take::<Option<i16>>("ended")?.map(columns::state).transpose()?;
-    let found = Found {
+    let found = FoundDelivery {
         planned: number("planned")?,
         was_final: row.take("was_final")?,
         ended: ended.zip(number("ended_number")?),

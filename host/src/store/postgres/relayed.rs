@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use sqlx::postgres::PgConnection;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::shards::{lock_shards, shard_columns};
 use super::{PostgresStore, commit, micros};

@@ -5,7 +5,7 @@ use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::postgres::PgConnection;
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::settle_open::{Class, Deltas, PEOPLE};
 use super::{PostgresStore, audits, bounded, commit};

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use courier_core::message::Offset;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::open_rows::open_row;
 use super::positions::insert_lost;

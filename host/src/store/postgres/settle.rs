@@ -16,13 +16,13 @@ use async_trait::async_trait;
 use courier_core::status::State;
 use sqlx::postgres::PgConnection;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::handled_sets::{self, SetColumns};
 use super::settle_open::{self, Class, DeltaColumns, Deltas, expect};
-use super::settle_rows::{AttemptColumns, FinalColumns, OpenColumns, OutboundColumns, Place};
+use super::settle_rows::{AttemptColumns, FinalColumns, OpenColumns, OutboundColumns, PartPosition};
 use super::troubles::DeadLetters;
-use super::words::Known;
+use super::words::KnownWords;
 use super::{PostgresStore, commit, prompt};
 use crate::store::shared::text::clean;
 use crate::store::{Becomes, OutcomeRow, Part, SettleStore, Settled, StoreError, WriterId};
@@ -152,7 +152,7 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn of(parts: &'a [Part], locked: &Locked, words: &Known<'_>, deltas: &mut Deltas) -> Result<Self, StoreError> {
+    fn of(parts: &'a [Part], locked: &Locked, words: &KnownWords<'_>, deltas: &mut Deltas) -> Result<Self, StoreError> {
         let mut batch = Self::default();
         for (index, part) in parts.iter().enumerate() {
             // What is left of an earlier claim may stand beside the present one's.
@@ -161,7 +161,7 @@ impl<'a> Batch<'a> {
                 batch.stale.push(index);
                 continue;
             };
-            let place = Place { position: part.position.0, group: *group };
+            let place = PartPosition { position: part.position.0, group: *group };
             let next = batch.next.entry(place.position).or_insert(part.next.0);
             *next = part.next.0.max(*next);
             batch.sets.take(place, part, words)?;
@@ -174,9 +174,9 @@ impl<'a> Batch<'a> {
 
     fn take(
         &mut self,
-        place: Place,
+        place: PartPosition,
         row: &'a OutcomeRow,
-        words: &Known<'_>,
+        words: &KnownWords<'_>,
         deltas: &mut Deltas,
     ) -> Result<(), StoreError> {
         let of_group = deltas.of(place.group);

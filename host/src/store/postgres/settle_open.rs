@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::settle_rows::{FinalColumns, OpenColumns};
 use crate::store::StoreError;

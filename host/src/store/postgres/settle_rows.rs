@@ -5,24 +5,21 @@
 //! statements of [`super::settle`] and [`super::settle_open`].
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::Arc;
 
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
 use super::columns::stored;
-use super::words::number;
+use super::words::{WordNumbers, number};
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{AttemptRow, Identity, NewOutbound, OutcomeRow, StoreError};
 
 type Text<'a> = Cow<'a, str>;
-type Words = HashMap<Arc<str>, i32>;
 
 /// What all rows of a part share.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct PartPosition {
     pub(super) position: i64,
     pub(super) group: i32,
 }
@@ -56,10 +53,10 @@ pub(super) struct FinalColumns<'a> {
 impl<'a> FinalColumns<'a> {
     pub(super) fn push(
         &mut self,
-        place: Place,
+        place: PartPosition,
         row: &'a OutcomeRow,
         (state, settled_at, record): (i16, i64, Option<&'a [u8]>),
-        words: &Words,
+        words: &WordNumbers,
     ) -> Result<(), StoreError> {
         self.position.push(place.position);
         self.offset.push(row.offset.0);
@@ -149,10 +146,10 @@ pub(super) struct OpenColumns<'a> {
 impl<'a> OpenColumns<'a> {
     pub(super) fn push(
         &mut self,
-        place: Place,
+        place: PartPosition,
         row: &'a OutcomeRow,
         (state, next_attempt_at, held, record): (i16, Option<i64>, bool, Option<&'a [u8]>),
-        words: &Words,
+        words: &WordNumbers,
     ) -> Result<(), StoreError> {
         self.position.push(place.position);
         self.offset.push(row.offset.0);
@@ -233,10 +230,10 @@ pub(super) struct AttemptColumns<'a> {
 impl<'a> AttemptColumns<'a> {
     pub(super) fn push(
         &mut self,
-        place: Place,
+        place: PartPosition,
         offset: i64,
         row: &'a AttemptRow,
-        words: &Words,
+        words: &WordNumbers,
     ) -> Result<(), StoreError> {
         self.position.push(place.position);
         self.offset.push(offset);

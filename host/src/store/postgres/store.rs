@@ -9,7 +9,7 @@ use sqlx::postgres::{PgPool, Postgres};
 
 use super::error::{at_commit, at_statement};
 use super::stale;
-use super::words::Words;
+use super::words::PostgresWords;
 use crate::store::StoreError;
 
 /// No verb on a message's way keeps its caller longer. It is longer than the
@@ -29,15 +29,15 @@ pub(super) const SLICE_ROWS: i64 = 20_000;
 pub struct PostgresStore {
     pub(super) pool: PgPool,
     /// Nodes and versions by the numbers that rows hold.
-    pub(super) words: Words,
+    pub(super) words: PostgresWords,
     /// Groups by the numbers that rows hold.
-    pub(super) groups: Words,
+    pub(super) groups: PostgresWords,
 }
 
 impl PostgresStore {
     /// The store in a database whose migrations have run.
     pub(super) fn of(pool: PgPool) -> Self {
-        Self { pool, words: Words::of_words(), groups: Words::of_groups() }
+        Self { pool, words: PostgresWords::of_words(), groups: PostgresWords::of_groups() }
     }
 
     /// Begins a transaction.

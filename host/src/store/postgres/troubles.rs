@@ -7,7 +7,7 @@ use courier_core::message::Offset;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::{PostgresStore, bounded};
 use crate::store::shared::text::clean;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use sqlx::{Postgres, QueryBuilder};
 
-use super::columns::{Columns, count};
+use super::columns::{PgRowExt, count};
 use super::error::at_statement;
 use super::{PostgresStore, audits, commit};
 use crate::store::shared::text::clean;

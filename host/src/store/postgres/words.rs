@@ -10,22 +10,25 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use sqlx::postgres::PgPool;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use crate::store::StoreError;
 use crate::store::shared::text::clean;
 
 /// What one table of words is known to hold.
-pub(super) struct Words {
+pub(super) struct PostgresWords {
     insert: &'static str,
     select: &'static str,
-    known: RwLock<HashMap<Arc<str>, i32>>,
+    known: RwLock<WordNumbers>,
 }
 
 /// The numbers by word.
-pub(super) type Known<'a> = RwLockReadGuard<'a, HashMap<Arc<str>, i32>>;
+pub(super) type KnownWords<'a> = RwLockReadGuard<'a, WordNumbers>;
 
-impl Words {
+/// A word's number in its table.
+pub(super) type WordNumbers = HashMap<Arc<str>, i32>;
+
+impl PostgresWords {
     /// Nodes and versions.
     pub(super) fn of_words() -> Self {
         Self {
@@ -47,7 +50,7 @@ impl Words {
     }
 
     /// What is known now; not to be held over an await.
-    pub(super) fn known(&self) -> Known<'_> {
+    pub(super) fn known(&self) -> KnownWords<'_> {
         // Unwrap safety: nothing panics while it writes the map, and a map of
         // words is whole after each insertion anyway.
         self.known.read().unwrap_or_else(PoisonError::into_inner)
@@ -110,6 +113,6 @@ impl Words {
 }
 
 /// The number of a word that was learned before.
-pub(super) fn number(known: &HashMap<Arc<str>, i32>, word: &str) -> Result<i32, StoreError> {
+pub(super) fn number(known: &WordNumbers, word: &str) -> Result<i32, StoreError> {
     known.get(word).copied().ok_or_else(|| StoreError::Bug(format!("the word {word:?} was not learned")))
 }

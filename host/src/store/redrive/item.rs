@@ -125,7 +125,7 @@ pub struct ReplayRecord {
 
 /// What the store has about an item's delivery when its turn comes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Found {
+pub struct FoundDelivery {
     /// Invocations when it was planned; none for a replay, which takes any.
     pub planned: Option<u32>,
     /// Whether it was final when it was planned.
@@ -156,7 +156,7 @@ pub enum Step {
 /// What becomes of an item whose turn has come. A plan is a snapshot: what has
 /// changed since is left alone and says so.
 #[must_use]
-pub fn step(ask: &ItemAsk, found: Found) -> Step {
+pub fn step(ask: &ItemAsk, found: FoundDelivery) -> Step {
     if let ItemAsk::Skip(why) = ask {
         return Step::Skip(why);
     }
@@ -206,23 +206,29 @@ mod tests {
 
     #[test]
     fn an_item_that_changed_since_the_plan_is_left_alone() {
-        let planned = Found { planned: Some(1), was_final: true, current: true, passed: true, ..Found::default() };
-        let ended = |number| Found { ended: Some((State::HandleFail, number)), ..planned };
+        let planned = FoundDelivery {
+            planned: Some(1),
+            was_final: true,
+            current: true,
+            passed: true,
+            ..FoundDelivery::default()
+        };
+        let ended = |number| FoundDelivery { ended: Some((State::HandleFail, number)), ..planned };
         assert_eq!(step(&ItemAsk::Run, ended(1)), Step::Reopen);
         let skipped = |ask: &ItemAsk, found| matches!(step(ask, found), Step::Skip(_));
         assert!(skipped(&ItemAsk::Run, ended(2)), "it ran again");
-        assert!(skipped(&ItemAsk::Run, Found { open: Some(1), ..planned }), "it runs");
+        assert!(skipped(&ItemAsk::Run, FoundDelivery { open: Some(1), ..planned }), "it runs");
         assert!(skipped(&ItemAsk::Run, planned), "it is forgotten");
-        assert!(skipped(&ItemAsk::Run, Found { current: false, ..ended(1) }));
+        assert!(skipped(&ItemAsk::Run, FoundDelivery { current: false, ..ended(1) }));
         assert!(skipped(&ItemAsk::Skip("no record"), ended(1)));
-        let waits = Found { was_final: false, open: Some(1), ..planned };
+        let waits = FoundDelivery { was_final: false, open: Some(1), ..planned };
         assert_eq!(step(&ItemAsk::Run, waits), Step::Wake);
-        assert!(skipped(&ItemAsk::Run, Found { open: Some(2), ..waits }));
+        assert!(skipped(&ItemAsk::Run, FoundDelivery { open: Some(2), ..waits }));
     }
 
     #[test]
     fn a_replay_takes_what_is_finished_and_what_has_no_row() {
-        let found = Found { current: true, passed: true, ..Found::default() };
+        let found = FoundDelivery { current: true, passed: true, ..FoundDelivery::default() };
         let record = ItemAsk::Replay(ReplayRecord {
             message_id: "m".into(),
             key: None,
@@ -231,8 +237,8 @@ mod tests {
             node: "host-1".into(),
         });
         assert_eq!(step(&record, found), Step::Insert);
-        assert_eq!(step(&record, Found { ended: Some((State::Handled, 3)), ..found }), Step::Reopen);
-        for left_alone in [Found { open: Some(0), ..found }, Found { passed: false, ..found }] {
+        assert_eq!(step(&record, FoundDelivery { ended: Some((State::Handled, 3)), ..found }), Step::Reopen);
+        for left_alone in [FoundDelivery { open: Some(0), ..found }, FoundDelivery { passed: false, ..found }] {
             assert!(matches!(step(&record, left_alone), Step::Skip(_)), "{left_alone:?}");
         }
     }

@@ -1,3 +1,4 @@
 //! What both dialects share.
 
+pub(super) mod tables;
 pub(super) mod text;

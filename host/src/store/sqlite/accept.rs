@@ -18,7 +18,7 @@ use super::bulk::Bulk;
 use super::columns::{expect_rows, json, now};
 use super::delayed::{Waiting, due_at, write_delayed};
 use super::error::{commit_fault, fault};
-use super::identities::{Known, identity_columns, known, stored_identity};
+use super::identities::{KnownIdentity, identity_columns, known, stored_identity};
 use super::messages::message_of;
 use super::script::Script;
 use crate::store::shared::text::{clean, clean_opt};
@@ -195,7 +195,7 @@ pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]
     let mut known = known(tx, &identities).await?;
     let mut freed = Vec::new();
     for (message, identity) in messages.iter().zip(&identities) {
-        let Some(Known::Refused(digest, by)) = known.get(identity) else { continue };
+        let Some(KnownIdentity::Refused(digest, by)) = known.get(identity) else { continue };
         // The same that was refused before is told so again.
         let differs = digest.as_deref() != Some(message.digest.as_slice()) || !message.is_refused();
         if differs && SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) {
@@ -235,13 +235,13 @@ pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]
             continue;
         }
         let digest = match known.get(identity) {
-            Some(Known::Reserved(transaction)) => {
+            Some(KnownIdentity::Reserved(transaction)) => {
                 answers.push(Accepted::Reserved { transaction: transaction.clone() });
                 continue;
             }
-            Some(Known::Sent(digest)) => digest.clone(),
+            Some(KnownIdentity::Sent(digest)) => digest.clone(),
             // Another's is not told, also when it is the same.
-            Some(Known::Refused(digest, by)) => {
+            Some(KnownIdentity::Refused(digest, by)) => {
                 digest.clone().filter(|_| SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()))
             }
             None => first.get(identity).map(|first| first.digest.to_vec()),

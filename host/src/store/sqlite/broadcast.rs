@@ -163,13 +163,13 @@ impl Broadcasts for SqliteStore {
 }
 
 /// A listener, and from when on it is away for too long.
-struct Found {
+struct ListenerExpiry {
     row: ListenerRow,
     group: i64,
     forget_at: Timestamp,
 }
 
-async fn all(connection: &mut SqliteConnection, now: Timestamp) -> Result<Vec<Found>, StoreError> {
+async fn all(connection: &mut SqliteConnection, now: Timestamp) -> Result<Vec<ListenerExpiry>, StoreError> {
     let rows = sqlx::query(
         "SELECT l.group_id, l.seen_at + l.forget, g.name, l.topic, l.node, EXISTS (SELECT 1 FROM node n
                  WHERE n.name = l.node AND n.writer_id IS NOT NULL AND n.lease_until > ?),
@@ -183,7 +183,7 @@ async fn all(connection: &mut SqliteConnection, now: Timestamp) -> Result<Vec<Fo
     rows.iter().map(found).collect()
 }
 
-fn found(row: &SqliteRow) -> Result<Found, StoreError> {
+fn found(row: &SqliteRow) -> Result<ListenerExpiry, StoreError> {
     let mut columns = Columns::of(row);
     let (group, forget_at) = (columns.take()?, columns.time()?);
     let row = ListenerRow {
@@ -198,7 +198,7 @@ fn found(row: &SqliteRow) -> Result<Found, StoreError> {
             at.map(|at| (at, why.unwrap_or_default()))
         },
     };
-    Ok(Found { row, group, forget_at })
+    Ok(ListenerExpiry { row, group, forget_at })
 }
 
 impl SqliteStore {
@@ -206,10 +206,10 @@ impl SqliteStore {
     async fn end_listeners(
         &self,
         why: &str,
-        ends: impl Fn(&Found, Timestamp) -> bool + Send,
+        ends: impl Fn(&ListenerExpiry, Timestamp) -> bool + Send,
     ) -> Result<Vec<ListenerRow>, StoreError> {
         let now = now();
-        let ends = |found: &Found| found.row.gone.is_none() && ends(found, now);
+        let ends = |found: &ListenerExpiry| found.row.gone.is_none() && ends(found, now);
         // Looked at before the one writing connection is taken: as a rule
         // nothing ends.
         let mut reader = self.connections.readers.acquire().await.map_err(fault)?;

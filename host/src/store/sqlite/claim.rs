@@ -17,7 +17,7 @@ use crate::store::shared::text::clean;
 use crate::store::{ClaimRequest, ClaimStore, Claimed, EndedLog, PositionId, Renewal, StoreError};
 
 /// A position as it was before the claim.
-struct Found {
+struct OldPosition {
     id: PositionId,
     incarnation: i32,
     next: Offset,
@@ -140,7 +140,7 @@ impl ClaimStore for SqliteStore {
 }
 
 /// The row of the present incarnation, if there is one.
-async fn find(tx: &mut SqliteConnection, group: i64, claim: &ClaimRequest) -> Result<Option<Found>, StoreError> {
+async fn find(tx: &mut SqliteConnection, group: i64, claim: &ClaimRequest) -> Result<Option<OldPosition>, StoreError> {
     let row = sqlx::query(
         "SELECT id, incarnation, next, epoch, topic_id, gone FROM position
          WHERE group_id = ? AND topic = ? AND partition = ? AND listener = ? ORDER BY incarnation DESC LIMIT 1",
@@ -154,7 +154,7 @@ async fn find(tx: &mut SqliteConnection, group: i64, claim: &ClaimRequest) -> Re
     .map_err(fault)?;
     row.map(|row| {
         let mut columns = Columns::of(&row);
-        Ok(Found {
+        Ok(OldPosition {
             id: PositionId(columns.take()?),
             incarnation: columns.number()?,
             next: columns.offset()?,
@@ -170,7 +170,7 @@ async fn find(tx: &mut SqliteConnection, group: i64, claim: &ClaimRequest) -> Re
 async fn refuse_outdated(
     tx: &mut SqliteConnection,
     group: i64,
-    old: &Found,
+    old: &OldPosition,
     claim: &ClaimRequest,
 ) -> Result<(), StoreError> {
     let id = clean(&claim.topic_id);
@@ -224,7 +224,7 @@ async fn insert(
     .map_err(fault)
 }
 
-async fn own(tx: &mut SqliteConnection, old: &Found, claim: &ClaimRequest) -> Result<(), StoreError> {
+async fn own(tx: &mut SqliteConnection, old: &OldPosition, claim: &ClaimRequest) -> Result<(), StoreError> {
     let owned = sqlx::query(
         "UPDATE position SET epoch = epoch + 1, writer_id = ?, topic_id = iif(topic_id = '', ?, topic_id)
          WHERE id = ? AND epoch = ?",
@@ -246,7 +246,7 @@ async fn own(tx: &mut SqliteConnection, old: &Found, claim: &ClaimRequest) -> Re
 async fn end_incarnation(
     tx: &mut SqliteConnection,
     group: i64,
-    old: &Found,
+    old: &OldPosition,
     new: PositionId,
     renewal: &Renewal,
 ) -> Result<(), StoreError> {

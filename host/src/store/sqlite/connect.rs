@@ -21,7 +21,7 @@ use super::columns::now;
 use super::error::{fault, migration_fault};
 use super::script::{Answer, Script};
 use super::writing::{Writer, Writing};
-use crate::store::exclusive::{self, wait_until_alone};
+use crate::store::exclusive::{Unmigrated, wait_until_alone};
 use crate::store::{StoreError, Weakness};
 
 /// Connections that lists and look-ups share.
@@ -116,7 +116,7 @@ impl Connections {
         let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
             Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
         });
-        wait_until_alone(&mut Unmigrated(&mut connection)).await?;
+        wait_until_alone(&mut connection).await?;
         Migrator::with_migrations(migrations.collect()).run(&mut connection).await.map_err(migration_fault)?;
         connection.close().await.map_err(fault)
     }
@@ -162,27 +162,24 @@ fn create(file: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// A file before its migrations.
-struct Unmigrated<'c>(&'c mut SqliteConnection);
-
 #[async_trait]
-impl exclusive::Unmigrated for Unmigrated<'_> {
+impl Unmigrated for SqliteConnection {
     async fn applied(&mut self) -> Result<Vec<i64>, StoreError> {
         let known: Option<i64> =
             sqlx::query_scalar("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'")
-                .fetch_optional(&mut *self.0)
+                .fetch_optional(&mut *self)
                 .await
                 .map_err(fault)?;
         if known.is_none() {
             return Ok(Vec::new());
         }
-        sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut *self.0).await.map_err(fault)
+        sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut *self).await.map_err(fault)
     }
 
     async fn live_nodes(&mut self) -> Result<Vec<String>, StoreError> {
         sqlx::query_scalar("SELECT name FROM node WHERE writer_id IS NOT NULL AND lease_until > ? ORDER BY name")
             .bind(now().0)
-            .fetch_all(&mut *self.0)
+            .fetch_all(&mut *self)
             .await
             .map_err(fault)
     }

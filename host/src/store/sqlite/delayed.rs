@@ -12,7 +12,7 @@ use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::identities::identity_columns;
 use super::messages::{MESSAGE_COLUMNS, message_of, message_row};
-use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
+use super::slices::{ListPlace, Slice, end_of_slice, merge, rows, share, start};
 use super::{SqliteStore, audits};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled, whole_millisecond};
 use crate::store::shared::text::clean;
@@ -185,7 +185,7 @@ impl Delayed for SqliteStore {
 }
 
 /// Appends the walk over what waits, by the time when it is due.
-fn push_walk(query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &DelayedFilter, after: Option<Place>) {
+fn push_walk(query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &DelayedFilter, after: Option<ListPlace>) {
     query.push(format_args!("SELECT {columns} FROM delayed INDEXED BY delayed_due WHERE TRUE"));
     if let Some(from) = filter.from {
         query.push(" AND due >= ").push_bind(from.0);
@@ -193,7 +193,7 @@ fn push_walk(query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &DelayedFi
     if let Some(to) = filter.to {
         query.push(" AND due < ").push_bind(to.0);
     }
-    if let Some(Place([due, id, _])) = after {
+    if let Some(ListPlace([due, id, _])) = after {
         query.push(" AND (due, id) > (").push_bind(-due).push(", ").push_bind(-id).push(")");
     }
     query.push(" ORDER BY due, id");

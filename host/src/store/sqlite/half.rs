@@ -12,7 +12,7 @@ use super::accept::accept_in;
 use super::bulk::Bulk;
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
-use super::identities::{Known, known, stored_identity};
+use super::identities::{KnownIdentity, known, stored_identity};
 use super::{SqliteStore, audits};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
 use crate::store::shared::text::{clean, clean_opt};
@@ -44,12 +44,12 @@ impl Halves for SqliteStore {
         let known = known(&mut tx, &identities).await?;
         for (message, identity) in half.messages.iter().zip(&identities) {
             match known.get(identity) {
-                Some(Known::Reserved(transaction)) => return Err(identity_reserved(identity, transaction)),
-                Some(Known::Sent(digest)) if digest.as_deref() != Some(message.digest.as_slice()) => {
+                Some(KnownIdentity::Reserved(transaction)) => return Err(identity_reserved(identity, transaction)),
+                Some(KnownIdentity::Sent(digest)) if digest.as_deref() != Some(message.digest.as_slice()) => {
                     return Err(identity_taken(identity));
                 }
                 // Its commit would find the identity taken.
-                Some(Known::Refused(_, by)) if !SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) => {
+                Some(KnownIdentity::Refused(_, by)) if !SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) => {
                     return Err(identity_taken(identity));
                 }
                 Some(_) | None => {}

@@ -12,7 +12,7 @@ use super::SqliteStore;
 use super::bulk::Bulk;
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
-use super::words::Words;
+use super::words::SqliteWords;
 use crate::store::handled_sets::{
     COMPACTED_AT_ONCE, EncodedRuns, NewSegment, PlannedSets, READ_AHEAD, StoredSegment, decode, join, may_mean,
     offsets_from, segments_of, window_of,
@@ -59,7 +59,7 @@ impl SegmentRow {
 }
 
 /// The segments that a part appends; its words are learnt.
-pub(super) fn rows_of(part: &Part, group: i64, words: &Words) -> Result<Vec<SegmentRow>, StoreError> {
+pub(super) fn rows_of(part: &Part, group: i64, words: &SqliteWords) -> Result<Vec<SegmentRow>, StoreError> {
     let number = |text: &str| words.number(text).map_err(|error| StoreError::Bug(error.to_string()));
     let row = |new: NewSegment<'_>| {
         let (node, version) = (number(new.node)?, new.version.map(number).transpose()?);

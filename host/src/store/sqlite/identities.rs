@@ -22,7 +22,7 @@ pub(super) fn stored_identity(message: &NewMessage) -> Identity {
 }
 
 /// What is known under an identity.
-pub(super) enum Known {
+pub(super) enum KnownIdentity {
     /// A message, with its digest; none for one that a handler published.
     Sent(Option<Vec<u8>>),
     /// A message that was refused for what was wrong with it: nothing of it is
@@ -37,7 +37,7 @@ pub(super) enum Known {
 pub(super) async fn known(
     tx: &mut SqliteConnection,
     messages: &[Identity],
-) -> Result<HashMap<Identity, Known>, StoreError> {
+) -> Result<HashMap<Identity, KnownIdentity>, StoreError> {
     let rows = sqlx::query(
         "SELECT m.id, m.source, m.topic, m.digest, m.state = 1 AND NOT m.retrying AND m.partition IS NULL
              AND m.shard IS NULL AND m.reason IS NOT 'cancelled', NULL, m.sender, m.source_proven
@@ -61,10 +61,10 @@ pub(super) async fn known(
         let by = SentBy::from_columns(columns.take()?, columns.take::<Option<bool>>()?);
         match transaction {
             // What was sent before it was prepared is told as it is.
-            Some(_) if matches!(known.get(&identity), Some(Known::Sent(_))) => {}
-            Some(transaction) => drop(known.insert(identity, Known::Reserved(transaction))),
-            None if refused => drop(known.insert(identity, Known::Refused(digest, by))),
-            None => drop(known.insert(identity, Known::Sent(digest))),
+            Some(_) if matches!(known.get(&identity), Some(KnownIdentity::Sent(_))) => {}
+            Some(transaction) => drop(known.insert(identity, KnownIdentity::Reserved(transaction))),
+            None if refused => drop(known.insert(identity, KnownIdentity::Refused(digest, by))),
+            None => drop(known.insert(identity, KnownIdentity::Sent(digest))),
         }
     }
     Ok(known)

@@ -9,7 +9,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use super::SqliteStore;
 use super::columns::{Columns, json};
 use super::error::fault;
-use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
+use super::slices::{ListPlace, Slice, end_of_slice, merge, rows, share, start};
 use crate::store::shared::text::clean;
 use crate::store::{Identity, Listing, MAX_SAME_ID, MessageFilter, MessageRow, MessageStore, Page, SentBy, StoreError};
 
@@ -45,9 +45,9 @@ pub(super) async fn message_of(
     row.map(|row| message_row(&row).map(|(_, row)| row)).transpose()
 }
 
-pub(super) fn message_row(row: &SqliteRow) -> Result<(Place, MessageRow), StoreError> {
+pub(super) fn message_row(row: &SqliteRow) -> Result<(ListPlace, MessageRow), StoreError> {
     let mut columns = Columns::of(row);
-    let place = Place([columns.take()?, columns.take()?, columns.take()?]);
+    let place = ListPlace([columns.take()?, columns.take()?, columns.take()?]);
     let message = MessageRow {
         created_at: columns.time()?,
         id: columns.take()?,
@@ -91,7 +91,7 @@ impl Walk {
         }
     }
 
-    /// The columns of a [`Place`].
+    /// The columns of a [`ListPlace`].
     fn place(self) -> &'static str {
         match self {
             Self::Key => "seq, 0, 0",
@@ -100,7 +100,7 @@ impl Walk {
     }
 
     /// Appends the walk over all rows it may touch.
-    fn push(self, query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &MessageFilter, after: Option<Place>) {
+    fn push(self, query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &MessageFilter, after: Option<ListPlace>) {
         let from = match self {
             // The numbers of the slots, newest first; the index has one for
             // each 8,192 messages.
@@ -127,10 +127,10 @@ impl Walk {
             query.push(" AND created_at < ").push_bind(to.0);
         }
         match (self, after) {
-            (Self::Key, Some(Place([seq, ..]))) => {
+            (Self::Key, Some(ListPlace([seq, ..]))) => {
                 query.push(" AND s.n <= ").push_bind(seq).push(" / 8192 AND seq < ").push_bind(seq);
             }
-            (_, Some(Place([time, seq, _]))) => {
+            (_, Some(ListPlace([time, seq, _]))) => {
                 query.push(" AND (created_at, seq) < (").push_bind(time).push(", ").push_bind(seq).push(")");
             }
             (_, None) => {}

@@ -65,13 +65,13 @@ mod writing;
 
 use self::connect::Connections;
 pub use self::host_lock::HostLock;
-use self::words::Words;
+use self::words::SqliteWords;
 use super::StoreError;
 
 /// A SQLite file.
 pub struct SqliteStore {
     connections: Connections,
-    words: Words,
+    words: SqliteWords,
 }
 
 impl SqliteStore {
@@ -81,6 +81,6 @@ impl SqliteStore {
     /// # Errors
     /// When the file cannot be opened, or was migrated by a newer version.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        Ok(Self { connections: Connections::open(url).await?, words: Words::default() })
+        Ok(Self { connections: Connections::open(url).await?, words: SqliteWords::default() })
     }
 }

@@ -14,8 +14,8 @@ use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::reruns::{asking_time, reopen_many, wake_many};
 use crate::store::redrive::{
-    DueItem, FORGOTTEN, Found, ItemAsk, ItemState, MAX_STEP, RedriveId, RedriveLease, RedriveState, ReplayRecord, Step,
-    result, step,
+    DueItem, FORGOTTEN, FoundDelivery, ItemAsk, ItemState, MAX_STEP, RedriveId, RedriveLease, RedriveState,
+    ReplayRecord, Step, result, step,
 };
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{DeliveryKey, PositionId, StoreError};
@@ -263,14 +263,14 @@ async fn classify(tx: &mut SqliteConnection, id: RedriveId, seqs: &[i64]) -> Res
     .map_err(fault)
 }
 
-fn found_row(row: &SqliteRow) -> Result<(i64, DeliveryKey, Found), StoreError> {
+fn found_row(row: &SqliteRow) -> Result<(i64, DeliveryKey, FoundDelivery), StoreError> {
     let mut columns = Columns::of(row);
     let seq = columns.take()?;
     let key = DeliveryKey { position: PositionId(columns.take()?), offset: columns.offset()? };
     let (planned, was_final) = (columns.number_option()?, columns.flag()?);
     let (state, number): (Option<i16>, Option<u32>) = (columns.number_option()?, columns.number_option()?);
     let ended = state.and_then(State::from_code).zip(number);
-    let found = Found {
+    let found = FoundDelivery {
         planned,
         was_final,
         ended,
@@ -286,7 +286,7 @@ async fn insert_new(
     tx: &mut SqliteConnection,
     new: &[(DeliveryKey, &ReplayRecord)],
     at: Timestamp,
-    words: &super::words::Words,
+    words: &super::words::SqliteWords,
 ) -> Result<(), StoreError> {
     const INSERT: Bulk = Bulk {
         insert: "INSERT INTO open_delivery (position, offset, group_id, state, next_attempt_at, held, asked_at,

@@ -13,6 +13,7 @@ use super::columns::{expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
 use crate::store::handled_sets::IN_SET;
+use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryKey, GiveUp, GiveUps, RerunStore, StoreError};
 
@@ -21,10 +22,9 @@ impl RerunStore for SqliteStore {
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let asked_at = asking_time(&mut tx).await?;
-        let state: Option<Place> = place(&mut tx, delivery).await?;
-        match state {
-            Some(Place::Open) => wake_many(&mut tx, &[*delivery], asked_at).await?,
-            Some(Place::Final) => {
+        match table_of(&mut tx, delivery).await? {
+            Some(DeliveryTable::Open) => wake_many(&mut tx, &[*delivery], asked_at).await?,
+            Some(DeliveryTable::Final) => {
                 refuse_old_incarnation(&mut tx, delivery).await?;
                 super::broadcast::refuse_gone_listener(&mut tx, delivery).await?;
                 reopen_many(&mut tx, &[*delivery], asked_at).await?;
@@ -40,9 +40,9 @@ impl RerunStore for SqliteStore {
 impl GiveUps for SqliteStore {
     async fn give_up(&self, delivery: &DeliveryKey, give_up: &GiveUp) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
-        match place(&mut tx, delivery).await? {
-            Some(Place::Open) => {}
-            Some(Place::Final) => {
+        match table_of(&mut tx, delivery).await? {
+            Some(DeliveryTable::Open) => {}
+            Some(DeliveryTable::Final) => {
                 return Err(StoreError::Conflict("the delivery is final: there is nothing to give up".to_owned()));
             }
             None => return Err(absent(&mut tx, delivery).await?),
@@ -68,13 +68,8 @@ impl GiveUps for SqliteStore {
     }
 }
 
-/// The table that a delivery stands in.
-enum Place {
-    Open,
-    Final,
-}
-
-async fn place(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<Option<Place>, StoreError> {
+/// The table that a delivery stands in; none of an unknown one.
+async fn table_of(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<Option<DeliveryTable>, StoreError> {
     let found: Option<i64> = sqlx::query_scalar(
         "SELECT 1 FROM open_delivery WHERE position = ?1 AND offset = ?2
          UNION ALL SELECT 0 FROM delivery WHERE position = ?1 AND offset = ?2",
@@ -84,7 +79,7 @@ async fn place(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<Opti
     .fetch_optional(tx)
     .await
     .map_err(fault)?;
-    Ok(found.map(|open| if open == 1 { Place::Open } else { Place::Final }))
+    Ok(found.map(|open| if open == 1 { DeliveryTable::Open } else { DeliveryTable::Final }))
 }
 
 /// The time of the first of some wishes; each one after it has the next

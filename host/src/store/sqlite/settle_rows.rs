@@ -10,7 +10,7 @@ use super::bulk::Bulk;
 use super::columns::expect_rows;
 use super::script::{Answer, Script};
 use super::slots::Slots;
-use super::words::Words;
+use super::words::SqliteWords;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{AttemptRow, Becomes, OutcomeRow, PositionId, StoreError};
 
@@ -25,7 +25,12 @@ pub(super) struct Line<'o> {
 
 impl<'o> Line<'o> {
     /// Looks the words up and refuses a state that no such row can have.
-    pub fn new(position: PositionId, group: i64, outcome: &'o OutcomeRow, words: &Words) -> Result<Self, StoreError> {
+    pub fn new(
+        position: PositionId,
+        group: i64,
+        outcome: &'o OutcomeRow,
+        words: &SqliteWords,
+    ) -> Result<Self, StoreError> {
         outcome.check()?;
         let number = |text: &str| words.number(text).map_err(|error| StoreError::Bug(error.to_string()));
         let version = outcome.version.as_deref().map(number).transpose()?;
@@ -122,7 +127,7 @@ pub(super) async fn write_records(tx: &mut SqliteConnection, lines: &[Line<'_>])
 pub(super) async fn write_attempts(
     tx: &mut SqliteConnection,
     lines: &[Line<'_>],
-    words: &Words,
+    words: &SqliteWords,
 ) -> Result<(), StoreError> {
     const INSERT: Bulk = Bulk {
         insert: "INSERT INTO attempt (position, offset, number, counted, version, node, started_at, finished_at,

@@ -21,9 +21,9 @@ const LEAST_SLICE_ROWS: usize = 1_000;
 /// A place in a list: the row's time, then what tells rows of one time apart.
 /// Lists go down in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place(pub [i64; 3]);
+pub(super) struct ListPlace(pub [i64; 3]);
 
-impl Place {
+impl ListPlace {
     fn encode(self) -> String {
         URL_SAFE_NO_PAD.encode(self.0.map(|number| number.to_string()).join("."))
     }
@@ -36,12 +36,12 @@ impl Place {
 }
 
 /// Where a page begins and how many rows it may have.
-pub(super) fn start(page: &Page) -> Result<(Option<Place>, usize), StoreError> {
+pub(super) fn start(page: &Page) -> Result<(Option<ListPlace>, usize), StoreError> {
     let after = match &page.cursor {
         None => None,
-        Some(cursor) => {
-            Some(Place::decode(cursor).ok_or_else(|| StoreError::NotFound(format!("there is no cursor {cursor:?}")))?)
-        }
+        Some(cursor) => Some(
+            ListPlace::decode(cursor).ok_or_else(|| StoreError::NotFound(format!("there is no cursor {cursor:?}")))?,
+        ),
     };
     Ok((after, page.limit.clamp(1, MAX_PAGE) as usize))
 }
@@ -49,9 +49,9 @@ pub(super) fn start(page: &Page) -> Result<(Option<Place>, usize), StoreError> {
 /// What a range answered.
 pub(super) struct Slice<T> {
     /// Rows that pass the filter, newest first, one more than fits the page.
-    pub rows: Vec<(Place, T)>,
+    pub rows: Vec<(ListPlace, T)>,
     /// Where the walk ended before the range did.
-    pub ended: Option<Place>,
+    pub ended: Option<ListPlace>,
 }
 
 /// A number of rows as a parameter.
@@ -70,12 +70,12 @@ pub(super) async fn end_of_slice(
     readers: &SqlitePool,
     mut places: QueryBuilder<Sqlite>,
     share: usize,
-) -> Result<Option<Place>, StoreError> {
+) -> Result<Option<ListPlace>, StoreError> {
     places.push(" LIMIT 1 OFFSET ").push_bind(rows(share - 1));
     let row = places.build().fetch_optional(readers).await.map_err(fault)?;
     row.map(|row| {
         let mut columns = Columns::of(&row);
-        Ok(Place([columns.take()?, columns.take()?, columns.take()?]))
+        Ok(ListPlace([columns.take()?, columns.take()?, columns.take()?]))
     })
     .transpose()
 }
@@ -85,7 +85,7 @@ pub(super) fn merge<T>(slices: Vec<Slice<T>>, limit: usize) -> Listing<T> {
     // Below the highest end, a range that ended early may have rows that
     // nobody looked at; what others have there waits for the next page.
     let ended = slices.iter().filter_map(|slice| slice.ended).max();
-    let mut rows: Vec<(Place, T)> = slices.into_iter().flat_map(|slice| slice.rows).collect();
+    let mut rows: Vec<(ListPlace, T)> = slices.into_iter().flat_map(|slice| slice.rows).collect();
     rows.retain(|(place, _)| ended.is_none_or(|ended| *place >= ended));
     rows.sort_by_key(|(place, _)| std::cmp::Reverse(*place));
     let full = rows.len() > limit;
@@ -93,7 +93,7 @@ pub(super) fn merge<T>(slices: Vec<Slice<T>>, limit: usize) -> Listing<T> {
     let next = if full { rows.last().map(|(place, _)| *place) } else { ended };
     Listing {
         items: rows.into_iter().map(|(_, row)| row).collect(),
-        next: next.map(Place::encode),
+        next: next.map(ListPlace::encode),
         truncated: !full && ended.is_some(),
     }
 }
@@ -103,19 +103,19 @@ mod tests {
     use super::*;
 
     fn slice(times: &[i64], ended: Option<i64>) -> Slice<i64> {
-        let rows = times.iter().map(|time| (Place([*time, 0, 0]), *time)).collect();
-        Slice { rows, ended: ended.map(|time| Place([time, 0, 0])) }
+        let rows = times.iter().map(|time| (ListPlace([*time, 0, 0]), *time)).collect();
+        Slice { rows, ended: ended.map(|time| ListPlace([time, 0, 0])) }
     }
 
     fn cursor(time: i64) -> Option<String> {
-        Some(Place([time, 0, 0]).encode())
+        Some(ListPlace([time, 0, 0]).encode())
     }
 
     #[test]
     fn a_cursor_leads_back_to_its_place() {
-        let place = Place([i64::MIN, 0, i64::MAX]);
-        assert_eq!(Place::decode(&place.encode()), Some(place));
-        assert_eq!(Place::decode("not a cursor"), None);
+        let place = ListPlace([i64::MIN, 0, i64::MAX]);
+        assert_eq!(ListPlace::decode(&place.encode()), Some(place));
+        assert_eq!(ListPlace::decode("not a cursor"), None);
     }
 
     #[test]

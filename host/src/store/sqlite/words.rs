@@ -14,9 +14,9 @@ use crate::store::shared::text::clean;
 /// The numbers of the words that were needed so far. They never change, and
 /// there are as many as nodes and versions, so that nothing is ever dropped.
 #[derive(Default)]
-pub struct Words(Mutex<HashMap<String, i64>>);
+pub struct SqliteWords(Mutex<HashMap<String, i64>>);
 
-impl Words {
+impl SqliteWords {
     /// The number of `text`, if it is known already.
     pub fn known(&self, text: &str) -> Option<i64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(text).copied()

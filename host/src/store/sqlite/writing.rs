@@ -19,16 +19,16 @@ use crate::store::StoreError;
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where the connection is when nobody writes.
-pub struct Writer(Arc<Mutex<Place>>);
+pub struct Writer(Arc<Mutex<WriterConnection>>);
 
-struct Place {
+struct WriterConnection {
     connection: SqliteConnection,
     options: SqliteConnectOptions,
     /// Whether a transaction was begun and neither committed nor rolled back.
     is_open: bool,
 }
 
-impl Place {
+impl WriterConnection {
     /// Ends what was left behind. A connection that cannot is replaced.
     async fn tidy(&mut self) -> Result<(), StoreError> {
         if !self.is_open {
@@ -47,7 +47,7 @@ impl Place {
 impl Writer {
     /// On a connection that was opened with `options`.
     pub fn new(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
-        Self(Arc::new(Mutex::new(Place { connection, options, is_open: false })))
+        Self(Arc::new(Mutex::new(WriterConnection { connection, options, is_open: false })))
     }
 
     /// Begins a transaction once the one before it has ended, and runs
@@ -81,8 +81,8 @@ impl Writer {
 
 /// A transaction; dropped, it rolls back.
 pub struct Writing {
-    place: OwnedMutexGuard<Place>,
-    writer: Arc<Mutex<Place>>,
+    place: OwnedMutexGuard<WriterConnection>,
+    writer: Arc<Mutex<WriterConnection>>,
 }
 
 impl Writing {

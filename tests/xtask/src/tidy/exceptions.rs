@@ -70,16 +70,7 @@ const EDGES: &[(&str, &str)] = &[
     ("host/src/server/reload.rs", "host/src/server/dev.rs"),
 ];
 
-const TYPES: &[(&str, usize)] = &[
-    ("Columns", 2),
-    ("Cursor", 2),
-    ("Found", 4),
-    ("Known", 3),
-    ("Place", 5),
-    ("Table", 3),
-    ("Unmigrated", 3),
-    ("Words", 3),
-];
+const TYPES: &[(&str, usize)] = &[];
 
 const FILES: &[(&str, usize)] = &[];
 
