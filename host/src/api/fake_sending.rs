@@ -21,7 +21,10 @@ impl Outboxes for FakeStore {
     async fn ended(&self, _: &[Identity]) -> Result<Vec<Option<State>>, StoreError> {
         absent()
     }
+}
 
+#[async_trait]
+impl OutboxNoteStore for FakeStore {
     async fn note_outbox(&self, _: (i32, i64), _: &OutboxNote) -> Result<(), StoreError> {
         absent()
     }

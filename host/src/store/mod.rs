@@ -82,7 +82,7 @@ pub use node_bindings::{NodeBinding, NodeBindings};
 pub use nodes::NodeStore;
 pub use open_rows::OpenRowStore;
 pub use outbound::OutboundStore;
-pub use outbox::{OutboxCause, OutboxCount, OutboxNote, OutboxRow, OutboxRowRef, Outboxes};
+pub use outbox::{OutboxCause, OutboxCount, OutboxNote, OutboxNoteStore, OutboxRow, OutboxRowRef, Outboxes};
 pub use plugins::PluginStore;
 pub use positions::PositionStore;
 pub use prune::PruneStore;
@@ -151,6 +151,7 @@ store_of! {
     NodeBindings,
     NodeStore,
     OpenRowStore,
+    OutboxNoteStore,
     Outboxes,
     OutboundStore,
     PluginStore,

@@ -84,9 +84,10 @@ pub struct OutboxRow {
     pub noted_at: Timestamp,
 }
 
-/// The verbs for outboxes.
+/// Taking rows of outboxes in: what the relay of an outbox in `publish/outbox/`
+/// uses.
 #[async_trait]
-pub trait Outboxes {
+pub trait Outboxes: Send + Sync + 'static {
     /// Takes rows of an outbox in, as [`AcceptStore::accept`](super::AcceptStore::accept)
     /// does, if the lease on `shard` still has its epoch; else `Fenced`, and
     /// nothing is written. So the rows of an outbox enter in one order, even
@@ -96,8 +97,13 @@ pub trait Outboxes {
     /// The state of each message that is COMMITTED or finally SEND_FAIL, none
     /// of one that is under way. One that retention removed was COMMITTED.
     async fn ended(&self, messages: &[Identity]) -> Result<Vec<Option<State>>, StoreError>;
+}
 
-    /// Writes what is to be told of an outbox; `Fenced` as above.
+/// What is noted of outboxes: `publish/outbox/` writes it, and the API lists it.
+#[async_trait]
+pub trait OutboxNoteStore: Send + Sync + 'static {
+    /// Writes what is to be told of an outbox; `Fenced` when the lease on `shard`
+    /// has another epoch.
     async fn note_outbox(&self, shard: (i32, i64), note: &OutboxNote) -> Result<(), StoreError>;
 
     /// Adds to the numbers of an outbox and keeps which rows are counted;
