@@ -310,7 +310,7 @@ impl PruneStore for FakeStore {
 }
 
 #[async_trait]
-impl AddressLeases for FakeStore {
+impl AddressLeaseStore for FakeStore {
     async fn hold_addresses(&self, _: &AddressWish) -> Result<AddressShare, StoreError> {
         absent()
     }
@@ -325,7 +325,7 @@ impl AddressLeases for FakeStore {
 }
 
 #[async_trait]
-impl Broadcasts for FakeStore {
+impl ListenerStore for FakeStore {
     async fn listen(&self, _: &Listen) -> Result<Listening, StoreError> {
         absent()
     }
@@ -358,7 +358,7 @@ impl Broadcasts for FakeStore {
 }
 
 #[async_trait]
-impl redrive::Redrives for FakeStore {
+impl redrive::RedriveStore for FakeStore {
     async fn plan_redrive(&self, _: &redrive::NewRedrive) -> Result<redrive::RedriveRow, StoreError> {
         absent()
     }
@@ -409,7 +409,7 @@ impl redrive::Redrives for FakeStore {
 }
 
 #[async_trait]
-impl GiveUps for FakeStore {
+impl GiveUpStore for FakeStore {
     async fn give_up(&self, delivery: &DeliveryKey, give_up: &GiveUp) -> Result<(), StoreError> {
         let mut world = self.read()?;
         world.asked.push(format!("give up {delivery} {give_up:?}"));
@@ -419,7 +419,7 @@ impl GiveUps for FakeStore {
 }
 
 #[async_trait]
-impl NodeBindings for FakeStore {
+impl NodeBindingStore for FakeStore {
     async fn keep_bindings(&self, _: &str, _: &[NodeBinding]) -> Result<(), StoreError> {
         absent()
     }
@@ -430,7 +430,7 @@ impl NodeBindings for FakeStore {
 }
 
 #[async_trait]
-impl seek::Seeks for FakeStore {
+impl seek::SeekStore for FakeStore {
     async fn seek(&self, _: &[seek::SeekMove], _: &str) -> Result<Vec<Offset>, StoreError> {
         absent()
     }

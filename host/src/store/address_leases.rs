@@ -58,7 +58,7 @@ pub struct AddressLeaseRow {
 
 /// The verbs that concern the addresses of pushed services.
 #[async_trait]
-pub trait AddressLeases {
+pub trait AddressLeaseStore {
     /// Says that a host pushes to a service, and hands it its share of the
     /// addresses; the leases of the whole share are good from now on.
     async fn hold_addresses(&self, wish: &AddressWish) -> Result<AddressShare, StoreError>;

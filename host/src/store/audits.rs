@@ -160,7 +160,7 @@ pub struct AuditLinks {
 
 /// The verbs of the audit log.
 #[async_trait]
-pub trait Audits: Send + Sync {
+pub trait AuditStore: Send + Sync {
     /// Entries, newest first.
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError>;
 

@@ -96,7 +96,7 @@ pub const SEEN_EVERY: Duration = Duration::from_secs(60);
 
 /// The verbs that concern broadcasts.
 #[async_trait]
-pub trait Broadcasts {
+pub trait ListenerStore {
     /// Makes a node a listener, or finds that it is one.
     ///
     /// A new one begins at the end of each partition that exists. One that is

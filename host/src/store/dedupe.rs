@@ -31,7 +31,7 @@ pub struct SameTopic {
 
 /// The verb that concerns duplicates.
 #[async_trait]
-pub trait Dedupe {
+pub trait DedupeStore {
     /// Whether the handler of `who` handled each message within the window
     /// before now, by the store's clock; at most [`MAX_IDS`]. What was dropped
     /// as a duplicate was not handled then, so that the window does not move

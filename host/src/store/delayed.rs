@@ -61,7 +61,7 @@ pub struct DelayedFilter {
 
 /// The verbs of delayed messages. They come in by [`super::AcceptStore::accept`].
 #[async_trait]
-pub trait Delayed: Send + Sync + 'static {
+pub trait DelayedStore: Send + Sync + 'static {
     /// How long until the first row of these shards is due, by the store's
     /// clock; zero when one is, none when none waits. Writes nothing.
     async fn next_due(&self, shards: &[(i32, i64)]) -> Result<Option<Duration>, StoreError>;

@@ -19,7 +19,7 @@ pub struct GiveUp {
 
 /// The verb that gives deliveries up.
 #[async_trait]
-pub trait GiveUps {
+pub trait GiveUpStore {
     /// Marks an open delivery as given up; a later request to run it takes the
     /// mark off. `Conflict` for one that is final or in its first flight,
     /// `NotFound` for an unknown one.

@@ -181,7 +181,7 @@ pub const UNREACHABLE: &str = "its check_url gave no answer until it was older t
 
 /// The verbs of half messages.
 #[async_trait]
-pub trait Halves: Send + Sync + 'static {
+pub trait HalfStore: Send + Sync + 'static {
     /// How many transactions are PREPARED, counted up to `most`.
     async fn prepared_halves(&self, sender: Option<&str>, most: u32) -> Result<u32, StoreError>;
 

@@ -5,7 +5,7 @@
 //! A settle appends one segment for each position and plugin version that it
 //! writes bits of, in its transaction, so that what is settled above the
 //! position is not run again after a crash. Segments are never changed by a
-//! settle; [`HandledSets::compact_sets`] joins those of a minute that is over.
+//! settle; [`HandledSetStore::compact_sets`] joins those of a minute that is over.
 //! So a delivery's node and version are exact, and its time is known to lie in
 //! the window of its segment, which is no longer than [`WINDOW`] and one batch.
 //!
@@ -55,7 +55,7 @@ pub struct HandledAt {
 
 /// The verbs of handled sets.
 #[async_trait]
-pub trait HandledSets: Send + Sync {
+pub trait HandledSetStore: Send + Sync {
     /// What is known of each delivery that is in the handled set of its
     /// position, in the order of `keys`; none for any other, and a row of the
     /// delivery goes before what is said here.

@@ -184,7 +184,7 @@ pub struct TopicOfGroup<'a> {
 
 /// The verbs of topics that change.
 #[async_trait]
-pub trait Incarnations {
+pub trait IncarnationStore {
     /// Ends the positions in partitions that the topic does not have any more,
     /// those of `listener` or of events: what lay open there is finally
     /// HANDLE_FAIL with [`PARTITION_GONE`], and a lost range is recorded. Only

@@ -22,7 +22,7 @@ pub struct StateUsage {
 
 /// The verbs of kept state.
 #[async_trait]
-pub trait KeptState: Send + Sync {
+pub trait StateStore: Send + Sync {
     /// The value a group's handlers stored under `key`, unless it was written
     /// longer than `max_age` ago.
     async fn state_value(&self, group: &str, key: &str, max_age: Option<Duration>)

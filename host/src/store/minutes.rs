@@ -45,7 +45,7 @@ pub struct PaceRow {
 
 /// The verbs of minutes.
 #[async_trait]
-pub trait Minutes: Send + Sync {
+pub trait MinuteStore: Send + Sync {
     /// Writes what minutes came to so far in this process, and the pace of its
     /// groups.
     async fn put_minutes(&self, writer: WriterId, minutes: &[MinuteRow], paces: &[PaceRow]) -> Result<(), StoreError>;

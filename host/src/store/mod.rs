@@ -60,42 +60,42 @@ pub mod undelivered;
 use std::sync::Arc;
 
 pub use accept::AcceptStore;
-pub use address_leases::{AddressLeaseRow, AddressLeases, AddressShare, AddressWish, is_address};
-pub use audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd};
-pub use broadcast::{Broadcasts, Extent, Listen, ListenerRow, Listening, UnheardRow};
+pub use address_leases::{AddressLeaseRow, AddressLeaseStore, AddressShare, AddressWish, is_address};
+pub use audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, AuditStore, ChainEnd};
+pub use broadcast::{Extent, Listen, ListenerRow, ListenerStore, Listening, UnheardRow};
 pub use claim::ClaimStore;
-pub use dedupe::{Dedupe, HandledBy, SameTopic};
-pub use delayed::{Delayed, DelayedFilter, Due, Moved};
+pub use dedupe::{DedupeStore, HandledBy, SameTopic};
+pub use delayed::{DelayedFilter, DelayedStore, Due, Moved};
 pub use deliveries::DeliveryStore;
 pub use error::StoreError;
-pub use give_up::{GiveUp, GiveUps};
+pub use give_up::{GiveUp, GiveUpStore};
 pub use groups::GroupStore;
-pub use half::{AfterAsking, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, NewHalf};
-pub use handled_sets::{HandledAt, HandledSets};
+pub use half::{AfterAsking, HalfCheck, HalfMessage, HalfRow, HalfState, HalfStore, NewHalf};
+pub use handled_sets::{HandledAt, HandledSetStore};
 pub use health::{HealthStore, Weakness};
 pub use identity::{Identity, SentBy, SourceHash};
-pub use incarnations::{EndedLog, Growth, Incarnations, OlderPartition, Renewal, SeenLogEnd, TopicOfGroup};
-pub use kept_state::{KeptState, StateUsage};
+pub use incarnations::{EndedLog, Growth, IncarnationStore, OlderPartition, Renewal, SeenLogEnd, TopicOfGroup};
+pub use kept_state::{StateStore, StateUsage};
 pub use messages::MessageStore;
-pub use minutes::{MinuteRow, Minutes, PaceRow};
-pub use node_bindings::{NodeBinding, NodeBindings};
+pub use minutes::{MinuteRow, MinuteStore, PaceRow};
+pub use node_bindings::{NodeBinding, NodeBindingStore};
 pub use nodes::NodeStore;
 pub use open_rows::OpenRowStore;
 pub use outbound::OutboundStore;
-pub use outbox::{OutboxCause, OutboxCount, OutboxNote, OutboxNoteStore, OutboxRow, OutboxRowRef, Outboxes};
+pub use outbox::{OutboxCause, OutboxCount, OutboxNote, OutboxNoteStore, OutboxRow, OutboxRowRef, OutboxStore};
 pub use plugins::PluginStore;
 pub use positions::PositionStore;
 pub use prune::PruneStore;
-pub use record_copies::{Copies, Endangered, RecordCopies};
-pub use redrive::Redrives;
+pub use record_copies::{Copies, Endangered, RecordCopyStore};
+pub use redrive::RedriveStore;
 pub use reruns::RerunStore;
 pub use rows::*;
-pub use seek::Seeks;
-pub use sessions::{SessionRow, Sessions};
+pub use seek::SeekStore;
+pub use sessions::{SessionRow, SessionStore};
 pub use settle::SettleStore;
 pub use shards::ShardStore;
 pub use troubles::{
-    DeadLetterFilter, DeadLetterRow, FailedRow, FailureFilter, FailureRow, Failures, LaneRow, LetterFate, Troubles,
+    DeadLetterFilter, DeadLetterRow, FailedRow, FailureFilter, FailureRow, FailureStore, Failures, LaneRow, LetterFate,
 };
 pub use undelivered::UndeliveredStore;
 
@@ -132,38 +132,38 @@ macro_rules! store_of {
 
 store_of! {
     AcceptStore,
-    AddressLeases,
-    Audits,
-    Broadcasts,
+    AddressLeaseStore,
+    AuditStore,
     ClaimStore,
-    Dedupe,
-    Delayed,
+    DedupeStore,
+    DelayedStore,
     DeliveryStore,
-    GiveUps,
+    FailureStore,
+    GiveUpStore,
     GroupStore,
-    Halves,
-    HandledSets,
+    HalfStore,
+    HandledSetStore,
     HealthStore,
-    Incarnations,
-    KeptState,
+    IncarnationStore,
+    ListenerStore,
     MessageStore,
-    Minutes,
-    NodeBindings,
+    MinuteStore,
+    NodeBindingStore,
     NodeStore,
     OpenRowStore,
-    OutboxNoteStore,
-    Outboxes,
     OutboundStore,
+    OutboxNoteStore,
+    OutboxStore,
     PluginStore,
     PositionStore,
     PruneStore,
-    RecordCopies,
-    Redrives,
+    RecordCopyStore,
+    RedriveStore,
     RerunStore,
-    Seeks,
-    Sessions,
+    SeekStore,
+    SessionStore,
     SettleStore,
     ShardStore,
-    Troubles,
+    StateStore,
     UndeliveredStore,
 }

@@ -19,7 +19,7 @@ pub struct NodeBinding {
 
 /// The verbs that concern what nodes bind.
 #[async_trait]
-pub trait NodeBindings {
+pub trait NodeBindingStore {
     /// Replaces what `node` binds.
     async fn keep_bindings(&self, node: &str, bindings: &[NodeBinding]) -> Result<(), StoreError>;
 

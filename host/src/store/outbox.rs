@@ -87,7 +87,7 @@ pub struct OutboxRow {
 /// Taking rows of outboxes in: what the relay of an outbox in `publish/outbox/`
 /// uses.
 #[async_trait]
-pub trait Outboxes: Send + Sync + 'static {
+pub trait OutboxStore: Send + Sync + 'static {
     /// Takes rows of an outbox in, as [`AcceptStore::accept`](super::AcceptStore::accept)
     /// does, if the lease on `shard` still has its epoch; else `Fenced`, and
     /// nothing is written. So the rows of an outbox enter in one order, even

@@ -36,7 +36,7 @@ pub struct Copies {
 
 /// The verbs of records that are copied.
 #[async_trait]
-pub trait RecordCopies {
+pub trait RecordCopyStore {
     /// The open deliveries of a position that are near their end and whose
     /// records are not in the store; the first `limit` of them by offset.
     async fn endangered(&self, position: PositionId, near: &NearEnd, limit: u32) -> Result<Endangered, StoreError>;

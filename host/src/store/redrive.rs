@@ -211,7 +211,7 @@ pub struct RedriveLease {
 
 /// The verbs of redrives.
 #[async_trait]
-pub trait Redrives {
+pub trait RedriveStore {
     /// Writes a plan: the deliveries that match now, oldest first, at most
     /// [`MAX_PLANNED`].
     async fn plan_redrive(&self, plan: &NewRedrive) -> Result<RedriveRow, StoreError>;

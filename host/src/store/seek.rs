@@ -23,7 +23,7 @@ pub struct SeekMove {
 
 /// The verbs of seeks and sweeps.
 #[async_trait]
-pub trait Seeks {
+pub trait SeekStore {
     /// Moves positions, all or none, and answers where each was. Backward, the
     /// finished deliveries from `to` on are asked for (see
     /// [`RerunStore::ask`](super::RerunStore::ask)); forward, what lies between is

@@ -27,7 +27,7 @@ pub struct SessionRow {
 
 /// The verbs of sessions.
 #[async_trait]
-pub trait Sessions: Send + Sync {
+pub trait SessionStore: Send + Sync {
     /// Opens a session for `lifetime`.
     async fn open_session(
         &self,

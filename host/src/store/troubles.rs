@@ -266,7 +266,7 @@ pub(super) fn key_cursor(key: DeliveryKey) -> String {
 
 /// The verbs for what is in trouble.
 #[async_trait]
-pub trait Troubles: Send + Sync {
+pub trait FailureStore: Send + Sync {
     /// The newest failures, final and open, by what they have in common.
     async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError>;
 

@@ -12,10 +12,10 @@ use super::error::at_statement;
 use super::{PostgresStore, bounded, commit, micros};
 use crate::store::address_leases::share;
 use crate::store::shared::text::clean;
-use crate::store::{AddressLeaseRow, AddressLeases, AddressShare, AddressWish, StoreError};
+use crate::store::{AddressLeaseRow, AddressLeaseStore, AddressShare, AddressWish, StoreError};
 
 #[async_trait]
-impl AddressLeases for PostgresStore {
+impl AddressLeaseStore for PostgresStore {
     async fn hold_addresses(&self, wish: &AddressWish) -> Result<AddressShare, StoreError> {
         bounded(hold(self, wish)).await
     }

@@ -7,7 +7,7 @@ use sqlx::query_builder::QueryBuilder;
 use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, SLICE_ROWS, bounded, commit};
-use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, LINKS_STEP, deed};
+use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, AuditStore, ChainEnd, LINKS_STEP, deed};
 use crate::store::shared::text::clean;
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
@@ -27,7 +27,7 @@ fn entry(row: &PgRow) -> Result<AuditRow, StoreError> {
 }
 
 #[async_trait]
-impl Audits for PostgresStore {
+impl AuditStore for PostgresStore {
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {
         bounded(entries(self, filter, page)).await
     }

@@ -14,10 +14,10 @@ use super::positions::insert_lost;
 use super::{PostgresStore, bounded, commit, micros};
 use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, SEEN_EVERY, SEEN_PARTS, UNHEARD};
 use crate::store::shared::text::clean;
-use crate::store::{Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, StoreError, UnheardRow};
+use crate::store::{DeliveryKey, Extent, Listen, ListenerRow, ListenerStore, Listening, StoreError, UnheardRow};
 
 #[async_trait]
-impl Broadcasts for PostgresStore {
+impl ListenerStore for PostgresStore {
     async fn listen(&self, wish: &Listen) -> Result<Listening, StoreError> {
         bounded(listen(self, wish)).await
     }

@@ -11,10 +11,10 @@ use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded, micros};
 use crate::store::shared::text::clean;
-use crate::store::{Dedupe, HandledBy, SameTopic, StoreError};
+use crate::store::{DedupeStore, HandledBy, SameTopic, StoreError};
 
 #[async_trait]
-impl Dedupe for PostgresStore {
+impl DedupeStore for PostgresStore {
     async fn handled_within(
         &self,
         who: &HandledBy,

@@ -21,7 +21,7 @@ use super::{PostgresStore, SLICE_ROWS, audits, bounded, commit, micros};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled};
 use crate::store::shared::text::clean;
 use crate::store::{
-    Delayed, DelayedFilter, Due, Identity, Listing, MAX_PAGE, MessageRow, Moved, NewOutbound, Page, StoreError,
+    DelayedFilter, DelayedStore, Due, Identity, Listing, MAX_PAGE, MessageRow, Moved, NewOutbound, Page, StoreError,
 };
 
 /// A time as the two columns that statements take: one of them is null.
@@ -73,7 +73,7 @@ impl<'a> DelayedColumns<'a> {
 }
 
 #[async_trait]
-impl Delayed for PostgresStore {
+impl DelayedStore for PostgresStore {
     async fn next_due(&self, shards: &[(i32, i64)]) -> Result<Option<Duration>, StoreError> {
         bounded(async {
             let mut connection = self.pool.acquire().await.map_err(at_statement)?;

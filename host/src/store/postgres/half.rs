@@ -19,7 +19,7 @@ use super::{PostgresStore, audits, bounded, commit, micros};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
-    Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Identity, Listing, MAX_PAGE,
+    Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, HalfStore, Identity, Listing, MAX_PAGE,
     NewHalf, NewMessage, NewOutbound, Page, SentBy, StoreError,
 };
 
@@ -27,7 +27,7 @@ const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline,
     reason, ended_at, unreachable_since";
 
 #[async_trait]
-impl Halves for PostgresStore {
+impl HalfStore for PostgresStore {
     async fn prepared_halves(&self, sender: Option<&str>, most: u32) -> Result<u32, StoreError> {
         let counted = sqlx::query(
             "SELECT count(*)::integer AS count FROM (

@@ -19,7 +19,7 @@ use crate::store::handled_sets::{
 };
 use crate::store::redrive::MAX_PLANNED;
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, HandledSets, Part, StoreError};
+use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, HandledSetStore, Part, StoreError};
 
 /// Rows of `handled_set`, an array for each column.
 #[derive(Default)]
@@ -333,7 +333,7 @@ pub(super) const PRUNE: &str = "
         ORDER BY h.to_at LIMIT $2)) AND to_at < $1";
 
 #[async_trait]
-impl HandledSets for PostgresStore {
+impl HandledSetStore for PostgresStore {
     async fn handled_at(&self, keys: &[DeliveryKey]) -> Result<Vec<Option<HandledAt>>, StoreError> {
         bounded(handled_at(self, keys)).await
     }

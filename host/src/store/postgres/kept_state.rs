@@ -10,13 +10,13 @@ use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded, micros, prompt};
 use crate::store::shared::text::clean;
-use crate::store::{KeptState, StateUsage, StoreError};
+use crate::store::{StateStore, StateUsage, StoreError};
 
 /// Values that one call removes.
 const CHUNK_ROWS: i64 = 2_000;
 
 #[async_trait]
-impl KeptState for PostgresStore {
+impl StateStore for PostgresStore {
     async fn state_value(
         &self,
         group: &str,

@@ -8,10 +8,10 @@ use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded, commit};
 use crate::store::shared::text::clean;
-use crate::store::{MinuteRow, Minutes, PaceRow, StoreError, WriterId};
+use crate::store::{MinuteRow, MinuteStore, PaceRow, StoreError, WriterId};
 
 #[async_trait]
-impl Minutes for PostgresStore {
+impl MinuteStore for PostgresStore {
     async fn put_minutes(&self, writer: WriterId, minutes: &[MinuteRow], paces: &[PaceRow]) -> Result<(), StoreError> {
         bounded(put(self, writer, minutes, paces)).await
     }

@@ -10,10 +10,10 @@ use super::error::at_statement;
 use super::identities::IdentityColumns;
 use super::{PostgresStore, bounded, commit};
 use crate::store::shared::outbox::hold_shard;
-use crate::store::{Accepted, Identity, NewMessage, Outboxes, StoreError};
+use crate::store::{Accepted, Identity, NewMessage, OutboxStore, StoreError};
 
 #[async_trait]
-impl Outboxes for PostgresStore {
+impl OutboxStore for PostgresStore {
     async fn take_outbox(&self, shard: (i32, i64), messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
         bounded(async {
             let mut tx = self.begin_tx().await?;

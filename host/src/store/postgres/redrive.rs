@@ -15,7 +15,7 @@ use super::settle_open::expect;
 use super::{PostgresStore, audits, bounded, commit, micros, redrive_items};
 use crate::store::redrive::{
     CANCELLED, DueItem, ItemAsk, ItemState, NewRedrive, RedriveId, RedriveItemRow, RedriveLease, RedriveRow,
-    RedriveState, RedriveWish, Redrives,
+    RedriveState, RedriveStore, RedriveWish,
 };
 use crate::store::{Listing, MAX_PAGE, Page, StoreError, WriterId};
 
@@ -76,7 +76,7 @@ fn after(page: &Page) -> Result<Option<i64>, StoreError> {
 }
 
 #[async_trait]
-impl Redrives for PostgresStore {
+impl RedriveStore for PostgresStore {
     async fn plan_redrive(&self, plan: &NewRedrive) -> Result<RedriveRow, StoreError> {
         bounded(async {
             let group = self.groups.id(&self.pool, plan.filter.group.as_deref().unwrap_or_default()).await?;

@@ -11,7 +11,7 @@ use super::settle_open::{Class, Deltas, PEOPLE};
 use super::{PostgresStore, audits, bounded, commit};
 use crate::store::handled_sets::IN_SET;
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryKey, GiveUp, GiveUps, RerunStore, StoreError};
+use crate::store::{DeliveryKey, GiveUp, GiveUpStore, RerunStore, StoreError};
 
 #[async_trait]
 impl RerunStore for PostgresStore {
@@ -56,7 +56,7 @@ async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result<(), StoreE
 }
 
 #[async_trait]
-impl GiveUps for PostgresStore {
+impl GiveUpStore for PostgresStore {
     async fn give_up(&self, delivery: &DeliveryKey, give_up: &GiveUp) -> Result<(), StoreError> {
         bounded(mark_given_up(self, delivery, give_up)).await
     }

@@ -12,11 +12,11 @@ use super::positions::insert_lost;
 use super::reruns::{asking_time, reopen_many};
 use super::settle_open::{Deltas, PEOPLE};
 use super::{PostgresStore, audits, bounded, commit};
-use crate::store::seek::{MAX_SOUGHT, SeekMove, Seeks};
+use crate::store::seek::{MAX_SOUGHT, SeekMove, SeekStore};
 use crate::store::{DeliveryKey, OpenRow, PositionId, StoreError};
 
 #[async_trait]
-impl Seeks for PostgresStore {
+impl SeekStore for PostgresStore {
     async fn seek(&self, moves: &[SeekMove], why: &str) -> Result<Vec<Offset>, StoreError> {
         bounded(seek(self, moves, why)).await
     }

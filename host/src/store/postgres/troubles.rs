@@ -13,12 +13,12 @@ use super::{PostgresStore, bounded};
 use crate::store::shared::text::clean;
 use crate::store::troubles::{LANE_COUNTED, cluster, failure_share, key_cursor, two_numbers};
 use crate::store::{
-    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, LetterFate, Listing,
-    MAX_PAGE, Page, PositionId, StoreError, Troubles,
+    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, FailureStore, Failures, LaneRow,
+    LetterFate, Listing, MAX_PAGE, Page, PositionId, StoreError,
 };
 
 #[async_trait]
-impl Troubles for PostgresStore {
+impl FailureStore for PostgresStore {
     async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError> {
         bounded(failures(self, filter)).await
     }

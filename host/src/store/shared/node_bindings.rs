@@ -4,10 +4,10 @@ use async_trait::async_trait;
 
 use super::dialect::{StatementConnection as _, StoreDialect};
 use super::statement::{SharedRow, Statement};
-use crate::store::{NodeBinding, NodeBindings, StoreError};
+use crate::store::{NodeBinding, NodeBindingStore, StoreError};
 
 #[async_trait]
-impl<D: StoreDialect> NodeBindings for D {
+impl<D: StoreDialect> NodeBindingStore for D {
     async fn keep_bindings(&self, node: &str, bindings: &[NodeBinding]) -> Result<(), StoreError> {
         D::limited(async {
             let mut tx = self.begin_writing().await?;

@@ -6,10 +6,10 @@ use async_trait::async_trait;
 
 use super::dialect::{StatementConnection as _, StoreDialect};
 use super::statement::{SharedRow, Statement};
-use crate::store::{SessionRow, Sessions, StoreError};
+use crate::store::{SessionRow, SessionStore, StoreError};
 
 #[async_trait]
-impl<D: StoreDialect> Sessions for D {
+impl<D: StoreDialect> SessionStore for D {
     async fn open_session(
         &self,
         hash: &[u8; 32],

@@ -9,7 +9,7 @@ use super::SqliteStore;
 use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
 use super::slices::{SLICE_ROWS, rows};
-use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, LINKS_STEP, deed};
+use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, AuditStore, ChainEnd, LINKS_STEP, deed};
 use crate::store::shared::text::clean;
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
@@ -30,7 +30,7 @@ fn entry(row: &SqliteRow) -> Result<AuditRow, StoreError> {
 }
 
 #[async_trait]
-impl Audits for SqliteStore {
+impl AuditStore for SqliteStore {
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {
         let before = match page.cursor.as_deref() {
             None => i64::MAX,

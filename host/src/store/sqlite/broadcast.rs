@@ -14,11 +14,11 @@ use super::positions::record_lost;
 use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, SEEN_EVERY, SEEN_PARTS, UNHEARD};
 use crate::store::shared::text::clean;
 use crate::store::{
-    Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, PositionId, StoreError, UnheardRow,
+    DeliveryKey, Extent, Listen, ListenerRow, ListenerStore, Listening, PositionId, StoreError, UnheardRow,
 };
 
 #[async_trait]
-impl Broadcasts for SqliteStore {
+impl ListenerStore for SqliteStore {
     async fn listen(&self, wish: &Listen) -> Result<Listening, StoreError> {
         let mut tx = self.connections.write().await?;
         let now = now();

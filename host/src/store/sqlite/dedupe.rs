@@ -11,10 +11,10 @@ use super::SqliteStore;
 use super::columns::{json, now};
 use super::error::fault;
 use crate::store::shared::text::clean;
-use crate::store::{Dedupe, HandledBy, SameTopic, StoreError};
+use crate::store::{DedupeStore, HandledBy, SameTopic, StoreError};
 
 #[async_trait]
-impl Dedupe for SqliteStore {
+impl DedupeStore for SqliteStore {
     async fn handled_within(
         &self,
         who: &HandledBy,

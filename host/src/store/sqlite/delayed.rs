@@ -17,7 +17,7 @@ use super::{SqliteStore, audits};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled, whole_millisecond};
 use crate::store::shared::text::clean;
 use crate::store::{
-    Delayed, DelayedFilter, Due, Identity, Listing, MessageRow, Moved, NewMessage, NewOutbound, Page, StoreError,
+    DelayedFilter, DelayedStore, Due, Identity, Listing, MessageRow, Moved, NewMessage, NewOutbound, Page, StoreError,
 };
 
 /// When a message is due by the store's clock.
@@ -63,7 +63,7 @@ pub(super) async fn write_delayed(
 }
 
 #[async_trait]
-impl Delayed for SqliteStore {
+impl DelayedStore for SqliteStore {
     async fn next_due(&self, shards: &[(i32, i64)]) -> Result<Option<Duration>, StoreError> {
         let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
         until_next(&mut reader, &json(&shards)?).await

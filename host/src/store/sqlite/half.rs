@@ -17,7 +17,7 @@ use super::{SqliteStore, audits};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
-    Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Identity, Listing, MAX_PAGE,
+    Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, HalfStore, Identity, Listing, MAX_PAGE,
     NewHalf, NewMessage, Page, SentBy, StoreError,
 };
 
@@ -25,7 +25,7 @@ const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline,
     reason, ended_at, unreachable_since";
 
 #[async_trait]
-impl Halves for SqliteStore {
+impl HalfStore for SqliteStore {
     async fn prepared_halves(&self, sender: Option<&str>, most: u32) -> Result<u32, StoreError> {
         sqlx::query_scalar(
             "SELECT count(*) FROM (SELECT 1 FROM half_message INDEXED BY half_message_due

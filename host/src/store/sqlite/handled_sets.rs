@@ -19,7 +19,7 @@ use crate::store::handled_sets::{
 };
 use crate::store::redrive::MAX_PLANNED;
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, HandledSets, Part, StoreError};
+use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, HandledSetStore, Part, StoreError};
 
 /// The columns of a [`SegmentRow`].
 const INSERT: Bulk = Bulk {
@@ -307,7 +307,7 @@ pub(super) async fn prune(tx: &mut SqliteConnection, before: Timestamp, rows: us
 }
 
 #[async_trait]
-impl HandledSets for SqliteStore {
+impl HandledSetStore for SqliteStore {
     async fn handled_at(&self, keys: &[DeliveryKey]) -> Result<Vec<Option<HandledAt>>, StoreError> {
         let mut tx = self.connections.readers.begin().await.map_err(fault)?;
         let mut told = Vec::with_capacity(keys.len());

@@ -10,7 +10,7 @@ use super::SqliteStore;
 use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
 use crate::store::shared::text::clean;
-use crate::store::{KeptState, StateUsage, StoreError};
+use crate::store::{StateStore, StateUsage, StoreError};
 
 /// Values that one call removes.
 const CHUNK_ROWS: i64 = 2_000;
@@ -21,7 +21,7 @@ fn cutoff(max_age: Duration) -> i64 {
 }
 
 #[async_trait]
-impl KeptState for SqliteStore {
+impl StateStore for SqliteStore {
     async fn state_value(
         &self,
         group: &str,

@@ -9,10 +9,10 @@ use super::columns::{Columns, json};
 use super::error::{commit_fault, fault};
 use super::identities::identity_columns;
 use crate::store::shared::outbox::hold_shard;
-use crate::store::{Accepted, Identity, NewMessage, Outboxes, StoreError};
+use crate::store::{Accepted, Identity, NewMessage, OutboxStore, StoreError};
 
 #[async_trait]
-impl Outboxes for SqliteStore {
+impl OutboxStore for SqliteStore {
     async fn take_outbox(&self, shard: (i32, i64), messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
         let mut tx = self.connections.write().await?;
         hold_shard(&mut *tx, shard).await?;

@@ -9,7 +9,7 @@ use super::SqliteStore;
 use super::columns::Columns;
 use super::error::{commit_fault, fault};
 use crate::store::record_copies::{fenced, fitting};
-use crate::store::{Copies, Endangered, PositionId, RecordCopies, StoreError};
+use crate::store::{Copies, Endangered, PositionId, RecordCopyStore, StoreError};
 
 /// Open rows near their end (`?2` to `?4`) of which only the coordinates are
 /// stored.
@@ -26,7 +26,7 @@ macro_rules! endangered {
 }
 
 #[async_trait]
-impl RecordCopies for SqliteStore {
+impl RecordCopyStore for SqliteStore {
     async fn endangered(&self, position: PositionId, near: &NearEnd, limit: u32) -> Result<Endangered, StoreError> {
         let recorded_until = near.recorded_until.map_or(i64::MIN, |until| until.0);
         let sums = sqlx::query(endangered!("SELECT count(*), max(o.offset), min(o.record_time)", ""))

@@ -13,7 +13,7 @@ use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits, redrive_items};
 use crate::store::redrive::{
     CANCELLED, DueItem, ItemAsk, ItemState, NewRedrive, RedriveId, RedriveItemRow, RedriveLease, RedriveRow,
-    RedriveState, RedriveWish, Redrives,
+    RedriveState, RedriveStore, RedriveWish,
 };
 use crate::store::{DeliveryKey, Listing, MAX_PAGE, Page, PositionId, StoreError, WriterId};
 
@@ -71,7 +71,7 @@ fn after(page: &Page) -> Result<Option<i64>, StoreError> {
 }
 
 #[async_trait]
-impl Redrives for SqliteStore {
+impl RedriveStore for SqliteStore {
     async fn plan_redrive(&self, plan: &NewRedrive) -> Result<RedriveRow, StoreError> {
         let mut tx = self.connections.write().await?;
         let id = super::redrive_plan::write(&mut tx, plan).await?;

@@ -15,7 +15,7 @@ use super::{SqliteStore, audits};
 use crate::store::handled_sets::IN_SET;
 use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryKey, GiveUp, GiveUps, RerunStore, StoreError};
+use crate::store::{DeliveryKey, GiveUp, GiveUpStore, RerunStore, StoreError};
 
 #[async_trait]
 impl RerunStore for SqliteStore {
@@ -37,7 +37,7 @@ impl RerunStore for SqliteStore {
 }
 
 #[async_trait]
-impl GiveUps for SqliteStore {
+impl GiveUpStore for SqliteStore {
     async fn give_up(&self, delivery: &DeliveryKey, give_up: &GiveUp) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         match table_of(&mut tx, delivery).await? {

@@ -10,11 +10,11 @@ use super::open_rows::{open_row, select_open};
 use super::positions::record_lost;
 use super::reruns::{asking_time, is_current, reopen_many};
 use super::{SqliteStore, audits};
-use crate::store::seek::{MAX_SOUGHT, SeekMove, Seeks};
+use crate::store::seek::{MAX_SOUGHT, SeekMove, SeekStore};
 use crate::store::{DeliveryKey, OpenRow, PositionId, StoreError};
 
 #[async_trait]
-impl Seeks for SqliteStore {
+impl SeekStore for SqliteStore {
     async fn seek(&self, moves: &[SeekMove], why: &str) -> Result<Vec<Offset>, StoreError> {
         let mut tx = self.connections.write().await?;
         let (mut before, mut again) = (Vec::with_capacity(moves.len()), Vec::new());

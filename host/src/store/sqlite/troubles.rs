@@ -13,8 +13,8 @@ use super::slices::rows;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::troubles::{LANE_COUNTED, cluster, failure_share, key_cursor, two_numbers};
 use crate::store::{
-    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, LetterFate, Listing,
-    MAX_PAGE, Page, PositionId, StoreError, Troubles,
+    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, FailureStore, Failures, LaneRow,
+    LetterFate, Listing, MAX_PAGE, Page, PositionId, StoreError,
 };
 
 /// The two tables in which failures stand: its name, the time it goes by, the
@@ -29,7 +29,7 @@ fn key(columns: &mut Columns<'_>) -> Result<DeliveryKey, StoreError> {
 }
 
 #[async_trait]
-impl Troubles for SqliteStore {
+impl FailureStore for SqliteStore {
     async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name FROM consumer_group WHERE TRUE");
         if let Some(group) = &filter.group {
