@@ -4,15 +4,15 @@ use async_trait::async_trait;
 
 use super::{AttemptRow, DeliveryFilter, DeliveryKey, DeliveryRow, Listing, Page, StoreError};
 
-/// The verbs that read deliveries.
+/// Reads deliveries and their attempts.
 #[async_trait]
 pub trait DeliveryStore: Send + Sync + 'static {
-    /// Deliveries, open and final, newest first.
+    /// Lists deliveries, open and final, newest first.
     async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError>;
 
-    /// One delivery.
+    /// Reads one delivery with its record.
     async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError>;
 
-    /// The attempts of deliveries, by number, in the order of `keys`.
+    /// Reads the attempts of deliveries, by number, in the order of `keys`.
     async fn attempts(&self, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError>;
 }

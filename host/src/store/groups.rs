@@ -1,19 +1,20 @@
-//! Groups: their totals, and their pauses as the API sets them and `consume/`
-//! obeys them.
+//! Totals of groups, which the API and the metrics show, and pauses of groups,
+//! which the API sets and `server/` passes to the consumers.
 
 use async_trait::async_trait;
 
 use super::{GroupTotals, StoreError};
 
-/// The verbs of groups.
+/// Reads the totals of groups, and pauses and resumes them.
 #[async_trait]
 pub trait GroupStore: Send + Sync + 'static {
-    /// Open deliveries by group and state, and what the groups' counters say.
+    /// Counts the open deliveries of each group by state, and reads the counters of
+    /// final ones.
     async fn totals(&self) -> Result<Vec<GroupTotals>, StoreError>;
 
-    /// Pauses (with who said so) or resumes a group by the API.
+    /// Pauses a group, with who paused it and why, or resumes it for `None`.
     async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError>;
 
-    /// Groups paused by the API and why.
+    /// Lists the groups that are paused, and why.
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError>;
 }

@@ -8,30 +8,29 @@ use courier_core::message::Timestamp;
 
 use super::{Holder, Joined, NodeRow, StoreError, WriterId};
 
-/// The verbs of nodes and of their writers.
+/// Keeps the leases on the names of nodes, and creates writers.
 #[async_trait]
 pub trait NodeStore: Send + Sync + 'static {
-    /// Takes the lease on `node` for this process and creates its writer with
-    /// sequence 0. A live lease of another process under the same name is
-    /// `Fenced` and names when it ends, unless that process left by
-    /// [`NodeStore::leave`]. `same_machine_pid_dead` is true when the caller knows
-    /// that the earlier holder (see [`Holder`]) is dead: then its lease is
-    /// taken over at once (a restart after kill -9 must be ready in seconds).
+    /// Takes the lease on `node` for this process and creates its writer, with
+    /// sequence 0. `Fenced` while another process holds a live lease on the name;
+    /// the error says when that ends. A process that knows the holder to be dead
+    /// ends its lease first, see [`NodeStore::evict`].
     async fn join(&self, node: &str, holder: &Holder, lease: Duration) -> Result<Joined, StoreError>;
 
-    /// Who holds the lease on `node` now, if anybody does.
+    /// Reads which process holds a live lease on `node`, and until when.
     async fn holder(&self, node: &str) -> Result<Option<(Holder, Timestamp)>, StoreError>;
 
-    /// Drops the lease of `node` whatever its age and frees its relay shards,
-    /// if `holder` still has it; `Conflict` when it does not.
+    /// Ends the lease on `node` at once if `holder` still has it, so that a host that
+    /// was killed is ready again in seconds. `Conflict` when another process has it.
     async fn evict(&self, node: &str, holder: &Holder) -> Result<(), StoreError>;
 
-    /// Extends the lease; `Fenced` when another process took the name.
+    /// Extends the lease of `writer`. `Fenced` when another process took the name.
     async fn renew(&self, writer: WriterId, lease: Duration) -> Result<(), StoreError>;
 
-    /// Ends the lease, so that the name is free at once.
+    /// Ends the lease of `writer`, so that the name and its relay shards are free at
+    /// once.
     async fn leave(&self, writer: WriterId) -> Result<(), StoreError>;
 
-    /// Nodes with their leases, live ones first.
+    /// Lists the nodes with their leases, live ones first.
     async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError>;
 }

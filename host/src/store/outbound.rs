@@ -1,20 +1,22 @@
-//! Outbound rows: what the hosts owe Kafka, and `publish/relay/` sends.
+//! Outbound rows, which are records that a host has still to send to Kafka. The
+//! relay in `publish/relay/` sends them.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{ChosenPartition, Identity, OutboundRow, Relayed, StoreError};
 
-/// The verbs of outbound rows.
+/// Reads and settles outbound rows.
 #[async_trait]
 pub trait OutboundStore: Send + Sync + 'static {
-    /// Topics that have outbound rows, so that nothing overtakes them.
+    /// Lists the topics that have outbound rows, so that a direct send does not
+    /// overtake them.
     async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError>;
 
-    /// The first rows of the leased shards in id order, at most `limit` in
-    /// all. A row that is not due yet (`held_until` in the future) hides the
-    /// rows behind it that have the same topic and key. Of the topics in
-    /// `waiting` only rows are answered that were never tried.
+    /// Reads the first rows of the leased shards in the order of their ids, at most
+    /// `limit` in all. A row that is not due yet (`held_until` lies in the future)
+    /// hides the rows behind it that have the same topic and key. Of the topics in
+    /// `waiting` only rows that were never tried are returned.
     async fn outbound(
         &self,
         shards: &[(i32, i64)],
@@ -22,7 +24,8 @@ pub trait OutboundStore: Send + Sync + 'static {
         waiting: &[String],
     ) -> Result<Vec<OutboundRow>, StoreError>;
 
-    /// Stores the partitions chosen for rows, before they are produced there.
+    /// Stores the partitions chosen for rows before they are produced there. `Fenced`
+    /// when a shard of them has a newer epoch.
     async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[ChosenPartition]) -> Result<(), StoreError>;
 
     /// Whether other hosts may write rows beside this one.
@@ -30,19 +33,21 @@ pub trait OutboundStore: Send + Sync + 'static {
         true
     }
 
-    /// Those of `lanes` (topics with raw keys) that have unsent rows, on any
-    /// host, by their places in the list.
+    /// Finds which of `lanes` (topics with raw keys) have unsent rows of any host, and
+    /// returns their indexes in the list.
     async fn unsent_lanes(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError>;
 
-    /// What became of outbound rows, under the epochs of their shards: taken
-    /// by Kafka (the row goes, its message is COMMITTED; inserted when it has
-    /// no row yet), undelivered (SEND_FAIL, not retrying; the row is kept among
-    /// the undelivered ones) or to be tried again at a time (SEND_FAIL and
-    /// retrying, when listed). Rows of shards whose epoch moved on are left alone.
+    /// Records what became of outbound rows, under the epochs of their shards. Rows of
+    /// a shard with a newer epoch are left alone.
+    /// - Taken by Kafka: the row is deleted, and its message is COMMITTED. A message
+    ///   that a handler published gets its row now.
+    /// - Undelivered: the row moves to the undelivered ones, and its message is
+    ///   SEND_FAIL without `retrying`.
+    /// - To be tried again: the row is held until then, and its message, if people
+    ///   see it, is SEND_FAIL with `retrying`.
     async fn relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError>;
 
-    /// Sends a SEND_FAIL message again that has its whole body in the store.
-    /// `Conflict` for one that a person cancelled: it would go before it is
-    /// due.
+    /// Sends a SEND_FAIL message again whose body is in the store. `Conflict` for one
+    /// that a person cancelled, since it would be sent before it is due.
     async fn resend(&self, message: &Identity) -> Result<(), StoreError>;
 }

@@ -4,12 +4,12 @@ use async_trait::async_trait;
 
 use super::{LostRange, LostRangeFilter, PositionRow, StoreError};
 
-/// The verbs that read positions.
+/// Reads positions and the ranges that they lost.
 #[async_trait]
 pub trait PositionStore: Send + Sync + 'static {
-    /// Positions of all groups, current incarnations only.
+    /// Lists the positions of all groups, of their current incarnations alone.
     async fn positions(&self) -> Result<Vec<PositionRow>, StoreError>;
 
-    /// Lost ranges, newest first, at most `limit`.
+    /// Lists lost ranges, newest first, at most `limit`.
     async fn lost_ranges(&self, filter: &LostRangeFilter, limit: u32) -> Result<Vec<LostRange>, StoreError>;
 }

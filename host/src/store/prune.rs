@@ -6,10 +6,10 @@ use async_trait::async_trait;
 
 use super::StoreError;
 
-/// The verb of retention.
+/// Removes what retention no longer keeps.
 #[async_trait]
 pub trait PruneStore: Send + Sync + 'static {
-    /// Removes what is older than `retention`: at most a chunk a call; answers
-    /// whether more may be left. Never touches open deliveries.
+    /// Removes rows older than `retention`, at most a chunk a call, and returns whether
+    /// more may be left. Open deliveries are never removed.
     async fn prune(&self, retention: Duration) -> Result<bool, StoreError>;
 }

@@ -6,11 +6,11 @@ use async_trait::async_trait;
 
 use super::{StoreError, WriterId};
 
-/// The verb of relay shards.
+/// Leases relay shards.
 #[async_trait]
 pub trait ShardStore: Send + Sync + 'static {
-    /// Leases relay shards (there are [`SHARDS`](super::SHARDS)) for `writer`: renews those
-    /// it has, takes free or expired ones until it has `want`, lets go of what
-    /// is beyond. Answers all it holds with their epochs.
+    /// Leases relay shards, of which there are [`SHARDS`](super::SHARDS), for `writer`:
+    /// renews those that it has, takes free or expired ones until it has `want`, and
+    /// frees those beyond that. Returns the shards that it holds, with their epochs.
     async fn lease_shards(&self, writer: WriterId, want: u32, lease: Duration) -> Result<Vec<(i32, i64)>, StoreError>;
 }

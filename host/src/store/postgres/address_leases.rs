@@ -1,6 +1,6 @@
-//! Which host pushes broadcasts to which address of a service.
+//! Leases on the addresses of pushed services.
 //!
-//! Hosts of one group decide one after another: each locks the group's row.
+//! The hosts of a group decide one after another, since each locks the group's row.
 
 use std::collections::BTreeMap;
 

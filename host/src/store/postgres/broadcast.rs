@@ -1,7 +1,7 @@
-//! Listeners and the positions of single nodes.
+//! Listeners and their positions.
 //!
-//! The listener's row is locked before its positions, and those in the order
-//! of their ids, as everywhere.
+//! The listener's row is locked before its positions, and those in the order of their
+//! ids, as everywhere.
 
 use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
@@ -55,7 +55,7 @@ impl ListenerStore for PostgresStore {
     }
 }
 
-/// A listener, and whether it is away for too long.
+/// A listener, and whether its node is away for too long.
 struct ListenerAway {
     row: ListenerRow,
     group: i32,
@@ -123,7 +123,7 @@ async fn listen(store: &PostgresStore, wish: &Listen) -> Result<Listening, Store
     .map_err(at_statement)?;
     let gone: Option<bool> = gone.map(|row| row.take("gone")).transpose()?;
     if gone == Some(true) {
-        // Nobody may have looked since it was away for too long.
+        // It may be away for too long without any host having ended it yet.
         end_listener(&mut tx, group, &wish.topic, &wish.node, AWAY_TOO_LONG, Expected::Whatever).await?;
     }
     sqlx::query(
@@ -147,7 +147,7 @@ async fn listen(store: &PostgresStore, wish: &Listen) -> Result<Listening, Store
     Ok(listening)
 }
 
-/// Gives a listener its position in a partition; answers what it missed there.
+/// Gives a listener its position in a partition, and returns the range that it missed.
 async fn take_place(
     tx: &mut PgConnection,
     group: i32,
@@ -201,7 +201,7 @@ async fn take_place(
     Ok(Some((extent.partition, next, extent.high)))
 }
 
-/// Ends the expected listeners that `ends` picks.
+/// Ends the listeners that `ends` selects among those that have not ended.
 async fn end_listeners(
     store: &PostgresStore,
     why: &str,
@@ -223,17 +223,18 @@ async fn end_listeners(
     Ok(ended)
 }
 
-/// What a listener must be for it to end.
+/// What has to hold for a listener to be ended.
 #[derive(Clone, Copy)]
 enum Expected {
-    /// Locked by the caller.
+    /// Nothing: the caller has locked its row.
     Whatever,
-    /// Not seen since.
+    /// Its node was not seen after this time.
     SeenAt(Timestamp),
 }
 
-/// Ends a listener: what it still writes is stale, and what lies open for it
-/// can never run. False when it is not as expected, and then nothing changes.
+/// Ends a listener: its epochs are raised, so that what its node still writes is refused,
+/// and its open deliveries become final. Returns false and changes nothing when it is not
+/// as expected.
 async fn end_listener(
     tx: &mut PgConnection,
     group: i32,
@@ -283,8 +284,8 @@ async fn end_listener(
 }
 
 async fn judge(store: &PostgresStore, limit: u32) -> Result<Vec<(String, String)>, StoreError> {
-    // A listener without a position in the partition begins at its beginning:
-    // the partition appeared after it did.
+    // A listener without a position in the partition begins at its first offset, since the
+    // partition was added after the listener.
     let rows = sqlx::query(
         "WITH due AS (
              SELECT id, source, topic, partition, kafka_offset FROM message
@@ -340,7 +341,7 @@ async fn unheard(
         .collect()
 }
 
-/// A broadcast for a node that no longer listens has nobody who could run it.
+/// Refuses a delivery whose listener has ended, since no owner could run it.
 pub(super) async fn refuse_gone_listener(tx: &mut PgConnection, delivery: &DeliveryKey) -> Result<(), StoreError> {
     let gone = sqlx::query(
         "SELECT l.node FROM position p JOIN listener l

@@ -128,17 +128,17 @@ async fn refuse_outdated(
     if known { Err(outdated(claim)) } else { Ok(()) }
 }
 
-/// What [`open_row`] reads.
+/// The columns that [`open_row`] reads.
 const OPEN_OF_POSITION: &str = "
     SELECT position_id, record_offset, key, message_id, state, next_attempt_at, held, number, counted, received_at, asked_at,
         give_up_reason, give_up_letter, CASE WHEN copied_bytes > 0 THEN 0 ELSE coalesce(octet_length(record), 0) END AS record_bytes
     FROM open_delivery WHERE position_id = $1 ORDER BY record_offset";
 
-/// Locks the position's row of today, made at `fallback` when there is none.
+/// Locks the row of the position's present incarnation, which is inserted at `fallback`
+/// when there is none.
 ///
-/// The row is looked for once more when it was not found: another host may
-/// have begun a new incarnation while this one waited for the old row, which
-/// is then no longer the current one and drops out of the answer.
+/// A row that was not found is looked for once more: another host may have begun a new
+/// incarnation while this one waited for the old row, which then no longer matches.
 async fn lock_current(tx: &mut PgConnection, group_id: i32, claim: &ClaimRequest) -> Result<Current, StoreError> {
     for _ in 0..3 {
         let found = sqlx::query(
@@ -161,8 +161,7 @@ async fn lock_current(tx: &mut PgConnection, group_id: i32, claim: &ClaimRequest
                 epoch: row.take("epoch")?,
             });
         }
-        // One that is not current any more was ended with its partition, which
-        // is there again.
+        // The newest row is not current when its partition was gone and is there again.
         let last = sqlx::query(
             "SELECT max(incarnation) AS incarnation, coalesce(max(epoch), 0) AS epoch FROM position
              WHERE group_id = $1 AND topic = $2 AND partition = $3 AND listener = $4",
@@ -205,11 +204,11 @@ async fn insert_position(
     .map_err(at_statement)
 }
 
-/// Closes the incarnation that `old` stands for and begins the next one, in
-/// which what is in the log still goes on.
+/// Closes the incarnation of `old` and begins the next one, in which the deliveries that
+/// are still in the log go on.
 ///
-/// The old row's epoch moves on too, so that a former owner which still works
-/// on records of the topic that is gone cannot write them.
+/// The old row's epoch is raised too, so that a former owner which still works on records
+/// of the old topic cannot write them.
 async fn renew_incarnation(
     tx: &mut PgConnection,
     group_id: i32,
@@ -222,7 +221,8 @@ async fn renew_incarnation(
         .execute(&mut *tx)
         .await
         .map_err(at_statement)?;
-    // The epoch counts on, so that what is older in one row is older in both.
+    // The epoch counts on from the old row, so that an older owner of either row has an
+    // older epoch.
     insert_position(tx, group_id, claim, (old.incarnation + 1, old.epoch), renewal.begins).await?;
     let new = lock_current(tx, group_id, claim).await?;
     if let Some(end) = renewal.survive_below {
@@ -232,8 +232,8 @@ async fn renew_incarnation(
     Ok(new)
 }
 
-/// Open deliveries below `end` go on under another position; final ones stay
-/// where they are, and so do their attempts.
+/// Moves open deliveries below `end` to another position. Final ones stay where they are,
+/// and so do their attempts.
 async fn move_open(tx: &mut PgConnection, old: i64, new: i64, end: Offset) -> Result<(), StoreError> {
     const STATEMENTS: [&str; 2] = [
         "UPDATE attempt a SET position_id = $2 WHERE position_id = $1 AND record_offset < $3
@@ -246,8 +246,8 @@ async fn move_open(tx: &mut PgConnection, old: i64, new: i64, end: Offset) -> Re
     Ok(())
 }
 
-/// Closes what lies open in a position that ended, and records what is lost.
-/// The caller has locked the position.
+/// Closes the open deliveries of a position that ended, and records the lost range. The
+/// caller has locked the position.
 pub(super) async fn end_position(
     tx: &mut PgConnection,
     group_id: i32,
@@ -273,8 +273,8 @@ pub(super) async fn end_position(
     insert_lost(tx, position, from.0, to.0, &renewal.why).await
 }
 
-/// Makes the open rows of a position final, for that reason; answers the
-/// lowest offset. The caller has locked the position.
+/// Makes the open rows of a position HANDLE_FAIL for good, with that reason, and returns
+/// the lowest offset. The caller has locked the position.
 pub(super) async fn close_open(
     tx: &mut PgConnection,
     group_id: i32,

@@ -1,4 +1,4 @@
-//! Looking for messages that were handled before.
+//! Finding messages that were handled before.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,13 +1,13 @@
 //! Lists of deliveries: open and final rows, newest first.
 //!
-//! The two tables are read in the same order, each at most one page, and
-//! merged. A delivery's place is the time at which it was settled, for an open
-//! one the time at which it was received.
+//! At most one page of each table is read, in the same order, and the two are merged. The
+//! order is that of the times at which deliveries were settled or, while they are open,
+//! received.
 //!
-//! A filter that an index answers is exact. Any other reads one slice of each
-//! table, the [`SLICE_ROWS`] rows before the cursor that the best index leads
-//! to ([`led`]), down to the same time in both; the page says `truncated` and
-//! where the next slice begins, also when it found nothing in this one.
+//! A filter that an index answers is exact. Any other filter reads one slice of each
+//! table: the [`SLICE_ROWS`] rows before the cursor by the best index ([`led`]), down to
+//! the same time in both. The page is `truncated` then, and its cursor leads to the next
+//! slice, also when this one had no match.
 
 use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
@@ -40,7 +40,7 @@ impl DeliveryStore for PostgresStore {
     }
 }
 
-/// A place in the list.
+/// The cursor of a page: the time and key of its last row.
 #[derive(Clone, Copy)]
 struct DeliveryCursor {
     at: i64,
@@ -108,8 +108,7 @@ async fn deliveries(
     Ok(Listing { items, next, truncated: !more && cut.is_some() })
 }
 
-/// The part of a filter that an index answers, which then has its rows in the
-/// order of the list.
+/// The part of a filter that an index answers in the order of the list.
 fn led(table: DeliveryTable, filter: &DeliveryFilter) -> DeliveryFilter {
     // Rows of one message or key are few.
     if filter.message_id.is_some() || filter.key.is_some() {
@@ -130,8 +129,8 @@ fn led(table: DeliveryTable, filter: &DeliveryFilter) -> DeliveryFilter {
     led
 }
 
-/// Where the slice of a table before the cursor begins; none when an index
-/// answers all of the filter, or the slice reaches to the oldest row.
+/// Reads where the slice of a table before the cursor begins; `None` when an index answers
+/// all of the filter, or the slice reaches to the oldest row.
 async fn slice_start(
     store: &PostgresStore,
     table: DeliveryTable,
@@ -208,7 +207,7 @@ fn narrow(query: &mut QueryBuilder<Postgres>, table: DeliveryTable, filter: &Del
     }
     if let Some(state) = filter.state {
         query.push(" AND d.state = ").push_bind(state.code());
-        // The partial indexes need it said in these words.
+        // A partial index is used only for a condition in its own words.
         if table == DeliveryTable::Final && state == State::HandleFail {
             query.push(" AND d.state <> 5");
         }
@@ -236,8 +235,7 @@ fn narrow(query: &mut QueryBuilder<Postgres>, table: DeliveryTable, filter: &Del
     }
 }
 
-/// Reads a row of the columns that [`super::deliveries`] and [`delivery`]
-/// select.
+/// Reads a row of the columns that [`select`] and [`delivery`] name.
 pub(super) fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
     Ok(DeliveryRow {
         key: DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? },
@@ -267,8 +265,8 @@ pub(super) fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
     })
 }
 
-/// At most one of the two tables has it: settling and asking move a delivery
-/// in one transaction, and this reads both in one snapshot.
+/// Reads one delivery from both tables in one snapshot. At most one of them has it, since
+/// a settle and a rerun move it from one to the other in one transaction.
 async fn delivery(store: &PostgresStore, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
     let row = sqlx::query(
         "SELECT d.*, g.name AS group_name, p.topic, nullif(p.listener, '') AS listener, p.incarnation, p.partition, n.word AS node, v.word AS version

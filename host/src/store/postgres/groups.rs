@@ -1,4 +1,4 @@
-//! Groups: their sums and pauses.
+//! Totals and pauses of groups.
 
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
@@ -24,8 +24,8 @@ impl GroupStore for PostgresStore {
     }
 }
 
-/// Sums of the nodes' rows. A row may be negative, since one node opens what
-/// another closes; the sum is not.
+/// Sums the rows of the nodes. A row may be negative, since one node opens a delivery that
+/// another closes, but a sum is not.
 async fn totals(store: &PostgresStore) -> Result<Vec<GroupTotals>, StoreError> {
     let rows = sqlx::query(
         "SELECT g.name,
@@ -53,7 +53,7 @@ async fn totals(store: &PostgresStore) -> Result<Vec<GroupTotals>, StoreError> {
 }
 
 async fn set_paused(store: &PostgresStore, group: &str, why: Option<&str>) -> Result<(), StoreError> {
-    // Paused twice keeps when it began.
+    // A second pause keeps the time of the first.
     let query = match why {
         Some(why) => sqlx::query(
             "INSERT INTO group_pause (name, why, at) VALUES ($1, $2, courier_now())
@@ -61,7 +61,7 @@ async fn set_paused(store: &PostgresStore, group: &str, why: Option<&str>) -> Re
         )
         .bind(clean(group))
         .bind(clean(why)),
-        // A group that is not paused has nothing to resume, which is fine.
+        // Resuming a group that is not paused is no error.
         None => sqlx::query("DELETE FROM group_pause WHERE name = $1").bind(clean(group)),
     };
     let mut tx = store.begin_tx().await?;

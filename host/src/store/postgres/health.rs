@@ -1,4 +1,5 @@
-//! Whether the database answers, takes writes, and keeps what it promises.
+//! Whether the database answers and takes writes, and whether its settings keep the
+//! guarantees.
 
 use async_trait::async_trait;
 use courier_core::message::Timestamp;

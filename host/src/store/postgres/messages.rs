@@ -57,8 +57,8 @@ pub(super) fn message_row(row: &PgRow) -> Result<MessageRow, StoreError> {
     })
 }
 
-/// The record of message `m`: while the message waits to be sent or to be due,
-/// the row that says so has it.
+/// The record of message `m`. While the message waits to be sent or to be due, its outbound
+/// or delayed row has the record.
 macro_rules! record_of_message {
     () => {
         "coalesce(m.record, (
@@ -73,7 +73,7 @@ macro_rules! record_of_message {
 }
 pub(super) use record_of_message;
 
-/// A message that is known by its identity.
+/// Reads the message of an identity.
 async fn message_of(store: &PostgresStore, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
     let row = sqlx::query(concat!(
         "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
@@ -90,7 +90,7 @@ async fn message_of(store: &PostgresStore, message: &Identity) -> Result<Option<
     row.as_ref().map(message_row).transpose()
 }
 
-/// The messages of one id on these topics, newest first.
+/// Lists the messages of one id on these topics, newest first.
 async fn messages_with_id(
     store: &PostgresStore,
     id: &str,
@@ -112,7 +112,7 @@ async fn messages_with_id(
     rows.iter().map(message_row).collect()
 }
 
-/// Where a page ends: the last row's time and identity.
+/// The cursor of a page: the time and identity of its last row.
 struct MessageCursor {
     at: i64,
     last: Identity,
@@ -134,9 +134,9 @@ impl MessageCursor {
     }
 }
 
-/// Newest first. A filter that an index answers is exact; any other reads the
-/// newest [`SLICE_ROWS`] rows before the cursor that an index leads to, and the
-/// page says so and where the next slice begins.
+/// Lists messages, newest first. A filter that an index answers is exact. Any other filter
+/// reads the newest [`SLICE_ROWS`] rows before the cursor by an index; the page then says
+/// so, and its cursor leads to the next ones.
 async fn messages(
     store: &PostgresStore,
     filter: &MessageFilter,
@@ -172,8 +172,8 @@ fn is_unsent(filter: &MessageFilter) -> bool {
     filter.state == Some(State::SendFail)
 }
 
-/// Where the slice before a time begins, of the rows that the best index leads
-/// to; none when it reaches to the oldest.
+/// Reads where the slice before a time begins, by the best index; `None` when it reaches to
+/// the oldest row.
 async fn slice_start(store: &PostgresStore, filter: &MessageFilter, before: i64) -> Result<Option<i64>, StoreError> {
     let mut query = QueryBuilder::<Postgres>::new("SELECT created_at FROM message WHERE created_at <= ");
     query.push_bind(before);
@@ -229,7 +229,7 @@ fn select<'a>(
         query.push(" AND m.source = ").push_bind(clean(source).into_owned());
     }
     if let Some(state) = filter.state {
-        // Written out, since a partial index is only used for a constant.
+        // A partial index is used only for a constant.
         if is_unsent(filter) {
             query.push(" AND m.state = 1");
         } else {

@@ -50,8 +50,8 @@ async fn join(store: &PostgresStore, node: &str, holder: &Holder, lease: Duratio
             .await
             .map_err(at_statement)?
             .take(0)?;
-    // One statement takes the name or leaves it: of two processes that start
-    // at once, the second waits for the first here and then finds its lease.
+    // One statement takes the name or finds it taken: of two processes that start at once,
+    // the second waits here for the first and then finds its lease.
     let taken = sqlx::query(
         "INSERT INTO node AS n (name, writer_id, incarnation, boot, pid, started, joined_at, lease_until)
          SELECT $1, $2, $3, $4, $5, $6, now.at, now.at + $7 FROM (SELECT courier_now() AS at) AS now
@@ -86,7 +86,8 @@ async fn join(store: &PostgresStore, node: &str, holder: &Holder, lease: Duratio
         )));
     };
     let now = row.time("joined_at")?;
-    // What the name's former process leased goes to the next relay at once.
+    // The shards that the name's former process leased are free for the next relay at
+    // once.
     sqlx::query(
         "UPDATE relay_shard SET writer_id = NULL, lease_until = 0
          WHERE writer_id IN (SELECT id FROM writer WHERE node = $1 AND id <> $2)",
@@ -133,8 +134,8 @@ async fn evict(store: &PostgresStore, node: &str, holder: &Holder) -> Result<(),
     Err(StoreError::Conflict(format!("the name of node {node:?} is not held by that process any more")))
 }
 
-/// A lease that ran out and that nobody took is renewed all the same: its
-/// process was slow, and the name is still its own.
+/// Extends a lease. One that ran out and that no process took is extended too: its process
+/// was slow, and still has the name.
 async fn renew(store: &PostgresStore, writer: WriterId, lease: Duration) -> Result<(), StoreError> {
     let done = sqlx::query("UPDATE node SET lease_until = courier_now() + $2 WHERE writer_id = $1")
         .bind(writer.0)
@@ -148,7 +149,7 @@ async fn renew(store: &PostgresStore, writer: WriterId, lease: Duration) -> Resu
     Err(StoreError::Fenced(format!("writer {} no longer holds the lease on its node's name", writer.0)))
 }
 
-/// Frees the name and the relay shards of a process that ends.
+/// Frees the name and the relay shards of a process that stops.
 async fn leave(store: &PostgresStore, writer: WriterId) -> Result<(), StoreError> {
     let mut tx = store.begin_tx().await?;
     sqlx::query("UPDATE relay_shard SET writer_id = NULL, lease_until = 0 WHERE writer_id = $1")

@@ -1,4 +1,4 @@
-//! Reading open deliveries: what a partition's owner works from.
+//! Reading open deliveries.
 
 use std::collections::HashMap;
 use std::time::Duration;

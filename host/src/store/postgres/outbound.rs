@@ -1,4 +1,5 @@
-//! What the relay reads: outbound rows of the shards it leases.
+//! Outbound rows: reading those of leased shards, choosing their partitions, and sending a
+//! message again.
 
 use std::collections::HashSet;
 
@@ -50,8 +51,8 @@ impl OutboundStore for PostgresStore {
     }
 }
 
-/// Topics with outbound rows. The recursion jumps along the index from one
-/// topic to the next, so that a million rows of a topic cost one look.
+/// Lists the topics with outbound rows. The recursion jumps along the index from one topic to
+/// the next, so that a million rows of a topic cost one read.
 async fn topics(store: &PostgresStore) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query(
         "WITH RECURSIVE step AS (
@@ -121,14 +122,12 @@ async fn outbound(
     rows.iter().map(row).collect()
 }
 
-/// Whoever is not told that its choice was not stored would produce to a
-/// partition that the next holder of the shard does not know of; so one shard
-/// that went to another fails them all, and nothing is produced. A row that is
-/// gone was sent directly after all, and one with a partition keeps it while the
-/// topic is the same.
+/// Stores the chosen partitions. If one shard has a newer epoch, all of them fail and
+/// nothing is produced: otherwise a record would go to a partition that the next holder of
+/// the shard does not know of. A row that is gone was sent directly after all, and a row
+/// with a partition keeps it while the topic is the same.
 ///
-/// One statement and so one round trip: all that a message waits for here is
-/// time that it is late.
+/// It is one statement and so one round trip, since every message waits for it.
 async fn choose_partitions(
     store: &PostgresStore,
     shards: &[(i32, i64)],
@@ -165,10 +164,9 @@ async fn choose_partitions(
     }
 }
 
-/// Those lanes that have unsent rows, whoever owes them. A function of the
-/// schema asks, which reads by the index in any case: planned while nothing was
-/// owed, the question would read all rows for each send until the server notices
-/// that they have become many.
+/// Finds the lanes that have unsent rows of any host. A function of the schema reads them,
+/// which uses the index in any case: a plan that was made while the table was empty would
+/// read all rows for each send until the server gathers new statistics.
 async fn unsent_lanes(store: &PostgresStore, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
     let rows = sqlx::query("SELECT place FROM courier_unsent_lanes($1, $2) AS place")
         .bind(lanes.iter().map(|(topic, _)| clean(topic)).collect::<Vec<_>>())
@@ -207,7 +205,7 @@ async fn resend(store: &PostgresStore, message: &Identity) -> Result<(), StoreEr
     if is_cancelled(&row) {
         return Err(StoreError::Conflict(not_resent(message)));
     }
-    // What is kept as undelivered goes with this resend, and not twice.
+    // An undelivered row of the message is removed, so that it is not sent twice.
     sqlx::query(
         "DELETE FROM undelivered WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND source = $2
              AND coalesce(published_on, topic) = $3 AND listed",
@@ -218,7 +216,7 @@ async fn resend(store: &PostgresStore, message: &Identity) -> Result<(), StoreEr
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;
-    // One that is owed already is the relay's; it need not wait any longer.
+    // A message with an outbound row needs no second one; that is due now.
     if owed.rows_affected() == 0 {
         // A broadcast goes to the companion of its topic.
         let inserted = sqlx::query(

@@ -1,4 +1,4 @@
-//! Plugins, their versions, and which of them is active where.
+//! Plugins, their versions, and which of them is active.
 
 use std::collections::HashMap;
 
@@ -85,8 +85,8 @@ async fn put_version(store: &PostgresStore, version: &NewVersion) -> Result<Vers
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;
-    // The digest names the bytes: others that are there were altered by hand,
-    // and an upload puts them right, for whichever plugin they stand.
+    // The digest names the bytes. Other bytes under it were altered by hand, and an upload
+    // mends them for every plugin that has the version.
     sqlx::query("UPDATE plugin_version SET wasm = $2 WHERE digest = $1 AND wasm <> $2")
         .bind(clean(&version.digest))
         .bind(&version.wasm[..])

@@ -1,4 +1,4 @@
-//! Records of open deliveries that are copied before Kafka removes them.
+//! Copying records of open deliveries before Kafka removes them.
 
 use async_trait::async_trait;
 use bytes::Bytes;

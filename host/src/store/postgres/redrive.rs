@@ -1,8 +1,7 @@
-//! Redrives: their plans, their states, and the steps in which a host works
-//! through one.
+//! Redrives: their plans, their states, and the steps in which a host works through one.
 //!
-//! The row of a redrive is locked before any position, and nothing that holds
-//! a position locks a redrive, so that no two wait for each other in a circle.
+//! The row of a redrive is locked before any position, and no transaction that has locked a
+//! position locks a redrive, so that none wait for each other in a circle.
 
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use crate::store::redrive::{
 };
 use crate::store::{Listing, MAX_PAGE, Page, StoreError, WriterId};
 
-/// Columns of a [`RedriveRow`] from `redrive r`.
+/// A statement for the columns of a [`RedriveRow`] from `redrive r`.
 macro_rules! select_redrive {
     ($which:literal) => {
         concat!(
@@ -69,7 +68,7 @@ fn unknown(id: RedriveId) -> StoreError {
     StoreError::NotFound(format!("there is no redrive {id}: it is past retention, or the id is none"))
 }
 
-/// A cursor that is a number.
+/// Reads a cursor that is a number.
 fn after(page: &Page) -> Result<Option<i64>, StoreError> {
     let parse = |text: &String| text.parse().map_err(|_| StoreError::NotFound(format!("there is no cursor {text:?}")));
     page.cursor.as_ref().map(parse).transpose()

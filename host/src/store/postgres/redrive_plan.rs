@@ -1,4 +1,4 @@
-//! What a redrive's plan is made of.
+//! Writing the plan of a redrive.
 
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, Postgres};
@@ -50,8 +50,8 @@ pub(super) async fn write(tx: &mut PgConnection, group: i32, plan: &NewRedrive) 
     Ok(RedriveId(id))
 }
 
-/// Every offset of the ranges is an item. Which of them exist is seen when
-/// they are read.
+/// Inserts an item for every offset of the ranges. Whether its record exists is known only
+/// when it is read.
 async fn replayed(
     tx: &mut PgConnection,
     id: i64,
@@ -76,8 +76,8 @@ async fn replayed(
     Ok(inserted.rows_affected())
 }
 
-/// The deliveries that match, oldest first; answers how many, and whether
-/// there may be more.
+/// Inserts an item for every delivery that matches, oldest first, and returns how many there
+/// are and whether there may be more.
 async fn found(tx: &mut PgConnection, id: i64, group: i32, filter: &DeliveryFilter) -> Result<(u64, bool), StoreError> {
     let wants_final = matches!(filter.state, None | Some(State::Handled | State::HandleFail));
     let wants_open = matches!(filter.state, None | Some(State::HandleFail | State::PushFail));
@@ -120,15 +120,15 @@ async fn is_cut(tx: &mut PgConnection, group: i32, filter: &DeliveryFilter) -> R
     Ok(row.take::<i64>(0)? >= i64::from(MAX_PLAN_SCAN))
 }
 
-/// Appends the rows of a state and span of time, oldest first. Failed ones are
-/// found by their group; for handled ones there is only the index by time.
+/// Appends the rows of a state and span of time, oldest first. Failed ones are found by their
+/// group. For handled ones there is no index but that by time.
 fn push_slice(query: &mut QueryBuilder<Postgres>, group: i32, filter: &DeliveryFilter, table: DeliveryTable) {
     let (name, at) = (table.name(), table.time());
     query.push("SELECT ").push(at).push(" AS at, position_id, record_offset, number, message_id, type_name, key, ");
     query.push("fingerprint, group_id, state FROM ").push(name).push(" WHERE ");
     match filter.state {
         Some(State::Handled) => query.push("true"),
-        // The partial indexes need it said in these words.
+        // A partial index is used only for a condition in its own words.
         None | Some(State::HandleFail) if table == DeliveryTable::Final => {
             query.push("state <> 5 AND state = 4 AND group_id = ").push_bind(group)
         }

@@ -1,5 +1,5 @@
-//! Outcomes turned by ninety degrees: one array for each column, so that a
-//! statement carries thousands of rows in one round trip.
+//! Outcomes as arrays, one for each column, so that a statement carries thousands of rows
+//! in one round trip.
 //!
 //! The order of the columns here is the order of `$1, $2, ..` in the
 //! statements of [`super::settle`] and [`super::settle_open`].
@@ -17,7 +17,7 @@ use crate::store::{AttemptRow, Identity, NewOutbound, OutcomeRow, StoreError};
 
 type Text<'a> = Cow<'a, str>;
 
-/// What all rows of a part share.
+/// The position of a part, and its group's number.
 #[derive(Clone, Copy)]
 pub(super) struct PartPosition {
     pub(super) position: i64,
@@ -272,9 +272,8 @@ impl<'a> AttemptColumns<'a> {
     }
 }
 
-/// Inserts the rows of [`OutboundColumns`], whose parameters are named first,
-/// where a condition holds. Ids are drawn after the sort, so that they ascend in
-/// the order of the arrays.
+/// Inserts the rows of [`OutboundColumns`], whose parameters come first, where a condition
+/// holds. Ids are drawn after the sort, so that they ascend in the order of the arrays.
 macro_rules! insert_outbound {
     ($columns:literal, $condition:literal) => {
         concat!(
@@ -294,7 +293,7 @@ macro_rules! insert_outbound {
 }
 pub(super) use insert_outbound;
 
-/// A statement that takes the columns of outbound rows.
+/// A statement whose parameters are the columns of outbound rows.
 type OutboundQuery<'q> = Query<'q, Postgres, PgArguments>;
 
 /// Rows of `outbound`, in the order in which they are to be sent.
@@ -328,7 +327,7 @@ impl<'a> OutboundColumns<'a> {
         self.published_on.push(None);
     }
 
-    /// A row that stands for a message.
+    /// Adds the outbound row of a message.
     pub(super) fn push_for(&mut self, row: &'a NewOutbound, message: &'a Identity) {
         self.push(row);
         if let (Some(source), Some(published_on)) = (self.source.last_mut(), self.published_on.last_mut()) {

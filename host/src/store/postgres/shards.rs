@@ -18,9 +18,9 @@ impl ShardStore for PostgresStore {
     }
 }
 
-/// A host takes no more than `want`, so that shards are left for the others;
-/// what it has beyond goes back at once. `SKIP LOCKED` keeps hosts that lease
-/// at the same moment out of each other's way: each takes other rows.
+/// Leases shards. A host takes no more than `want`, so that shards are left for the
+/// others, and frees those beyond that at once. With `SKIP LOCKED` hosts that lease at the
+/// same moment take other rows and do not wait for each other.
 async fn lease_shards(
     store: &PostgresStore,
     writer: WriterId,
@@ -28,8 +28,8 @@ async fn lease_shards(
     lease: Duration,
 ) -> Result<Vec<(i32, i64)>, StoreError> {
     let mut tx = store.begin_tx().await?;
-    // Those that ran out and that nobody took are renewed under their epoch:
-    // nobody else can have written under it.
+    // A lease that ran out and that no host took is renewed under its epoch, under which
+    // no other host can have written.
     let kept = sqlx::query(
         "WITH mine AS (
              SELECT shard, row_number() OVER (ORDER BY shard) <= $2 AS keep FROM relay_shard WHERE writer_id = $1
@@ -79,13 +79,12 @@ async fn lease_shards(
     Ok(shards)
 }
 
-/// Epochs as arrays.
+/// Splits shards and epochs into two arrays.
 pub(super) fn shard_columns(shards: &[(i32, i64)]) -> (Vec<i32>, Vec<i64>) {
     shards.iter().copied().unzip()
 }
 
-/// Locks the shards that are still under their epochs against a new lease, and
-/// answers them.
+/// Locks the shards that still have these epochs against a new lease, and returns them.
 pub(super) async fn lock_shards(
     tx: &mut PgConnection,
     shards: &[i32],

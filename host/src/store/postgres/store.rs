@@ -1,5 +1,5 @@
-//! The pool, and what every verb needs of it: a transaction, a commit that says
-//! what became of it, and a limit.
+//! The pool, and what every verb needs: a transaction, a commit that says what became of
+//! it, and a limit of time.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,25 +12,24 @@ use super::stale;
 use super::words::PostgresWords;
 use crate::store::StoreError;
 
-/// No verb on a message's way keeps its caller longer. It is longer than the
-/// server lets one wait for a lock (see [`connect`](super::connect)), and nothing
-/// else in such a verb takes more than a moment.
+/// The limit of a verb on the path of a message. It is longer than the server's
+/// `lock_timeout` (see [`server`](super::server)), and nothing else in such a verb takes
+/// more than a moment.
 const PROMPT_LIMIT: Duration = Duration::from_secs(10);
 
-/// No other verb keeps its caller longer. It is longer than the server's own
-/// limits, which come first unless the network is at fault.
+/// The limit of any other verb. It is longer than the server's own limits, which end a
+/// statement first unless the network is at fault.
 const VERB_LIMIT: Duration = Duration::from_secs(30);
 
-/// Rows of a table that one page of a list reads at most when no index leads
-/// to what it wants.
+/// Most rows of a table that one page of a list reads when no index finds its rows.
 pub(super) const SLICE_ROWS: i64 = 20_000;
 
 /// A database that several hosts share.
 pub struct PostgresStore {
     pub(super) pool: PgPool,
-    /// Nodes and versions by the numbers that rows hold.
+    /// The numbers of nodes and versions, which stand in rows.
     pub(super) words: PostgresWords,
-    /// Groups by the numbers that rows hold.
+    /// The numbers of groups, which stand in rows.
     pub(super) groups: PostgresWords,
 }
 
@@ -46,35 +45,36 @@ impl PostgresStore {
     }
 }
 
-/// Commits, and tells a commit that failed from one whose answer was lost.
+/// Commits. The error tells a commit that failed from one whose answer was lost.
 pub(super) async fn commit(tx: Transaction<'_, Postgres>) -> Result<(), StoreError> {
     tx.commit().await.map_err(at_commit)
 }
 
-/// Bounds a verb whose work may be long.
+/// Limits a verb whose work may take long.
 pub(super) async fn bounded<T>(verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     within(VERB_LIMIT, verb).await
 }
 
-/// Bounds a verb on a message's way.
+/// Limits a verb on the path of a message.
 pub(super) async fn prompt<T>(verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     within(PROMPT_LIMIT, verb).await
 }
 
-/// Gives a verb up at its limit. What it had begun may still commit.
+/// Gives a verb up at its limit. Its transaction may still commit.
 async fn within<T>(limit: Duration, verb: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     match tokio::time::timeout(limit, verb).await {
         Ok(result) => result,
         Err(_) => {
-            // The server may be gone without a word: what waits for it in the
-            // pool would wait as long.
+            // The server may have vanished, and any other session of the pool would wait
+            // for it as long.
             stale::mark();
             Err(StoreError::CommitUnknown(format!("no answer within {} s", limit.as_secs())))
         }
     }
 }
 
-/// A `Duration` in the unit of the tables.
+/// A `Duration` in microseconds, the unit of the tables, far enough below the largest
+/// number that a time can be added.
 pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
 }

@@ -50,7 +50,7 @@ async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failu
     let (mut found, mut truncated) = (Vec::new(), false);
     for (table, at, failed) in [
         ("delivery", "settled_at", "d.state = 4 AND d.state <> 5"),
-        // What waits behind a head has not failed, and is passed over here.
+        // A delivery that waits behind a head has not failed.
         ("open_delivery", "received_at", "d.state <> 2"),
     ] {
         let mut query = QueryBuilder::<Postgres>::new("SELECT g.name, x.*, p.topic, v.word AS version FROM unnest(");
@@ -116,8 +116,9 @@ async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failu
     Ok(Failures { items, truncated })
 }
 
-/// What waits behind a head is found by its key alone: `+ 0` keeps the server
-/// from reading all that is parked in the partition beside it.
+/// Lists parked lanes. The deliveries behind a head are found by their key alone: `+ 0`
+/// keeps the server from an index by which it would read every parked delivery of the
+/// partition.
 async fn parked(store: &PostgresStore, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError> {
     let after = two_numbers(page.cursor.as_deref())?.unwrap_or((i64::MIN, i64::MIN));
     let limit = page.limit.clamp(1, MAX_PAGE) as usize;
@@ -239,7 +240,7 @@ async fn dead_letters(
     Ok(Listing { items, next, truncated: false })
 }
 
-/// Dead letters of a settle, by columns.
+/// Dead letters of a settle as arrays, one for each column.
 #[derive(Default)]
 pub(super) struct DeadLetters {
     position: Vec<i64>,
@@ -256,7 +257,7 @@ pub(super) struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// Takes an outcome in if it is given up to a topic.
+    /// Adds the dead letter of an outcome, if it has one.
     pub(super) fn take(&mut self, position: i64, group: i32, row: &crate::store::OutcomeRow) {
         let Some((letter, at)) = row.dead_letter() else { return };
         let Offset(offset) = row.offset;
@@ -273,7 +274,7 @@ impl DeadLetters {
         self.reason.push(row.reason.as_deref().map(|reason| clean(reason).into_owned()));
     }
 
-    /// Writes them. A redrive that fails again without an invocation is the
+    /// Inserts them. A delivery that runs again and fails without an invocation has the
     /// same dead letter.
     pub(super) async fn write(&self, tx: &mut sqlx::PgConnection) -> Result<(), StoreError> {
         if self.offset.is_empty() {

@@ -1,8 +1,8 @@
-//! The items of a redrive: each a delivery, where it stands, and what may
-//! become of it.
+//! The items of a redrive: each is a delivery with a state.
 //!
-//! That is decided here, once for both dialects: [`step`] when its turn has
-//! come, [`result`] from what its delivery came to.
+//! Two decisions about an item are made here for both dialects: [`step`] decides what
+//! to do when its turn has come, and [`result`] reads its result from its delivery's
+//! outcome.
 
 use bytes::Bytes;
 use courier_core::message::{Kind, Timestamp};
@@ -10,16 +10,16 @@ use courier_core::status::State;
 
 use crate::store::{DeliveryKey, StoreError};
 
-/// Where an item stands.
+/// The state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemState {
-    /// Not asked for yet.
+    /// Its rerun was not requested yet.
     Waiting,
-    /// Asked for; its outcome is not durable yet.
+    /// Its rerun was requested, and its outcome is not stored yet.
     Running,
-    /// It ended HANDLED.
+    /// Its delivery ended HANDLED.
     Handled,
-    /// It ended HANDLE_FAIL, or its lane is held for it.
+    /// Its delivery ended HANDLE_FAIL, or is held.
     HandleFail,
     /// It was not run; the reason says why.
     Skipped,
@@ -65,18 +65,17 @@ impl ItemState {
 /// An item as people see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RedriveItemRow {
-    /// Its place in the plan, from 1.
+    /// Its number in the plan, from 1.
     pub seq: i64,
     pub key: DeliveryKey,
-    /// The message; none where a replay has not read it yet.
+    /// The message's id; `None` where a replay has not read the record yet.
     pub message_id: Option<String>,
     pub topic: String,
     pub partition: i32,
-    /// Where it stands.
     pub state: ItemState,
     /// Why it failed or was not run.
     pub reason: Option<String>,
-    /// When it was asked for.
+    /// When its rerun was requested.
     pub asked_at: Option<Timestamp>,
     /// When its outcome was decided.
     pub finished_at: Option<Timestamp>,
@@ -85,13 +84,13 @@ pub struct RedriveItemRow {
 /// An item whose turn has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueItem {
-    /// Its place in the plan.
+    /// Its number in the plan.
     pub seq: i64,
     pub key: DeliveryKey,
     pub group: String,
     pub topic: String,
     pub partition: i32,
-    /// Which of the topic's messages: broadcasts lie in a companion of it.
+    /// Whether it is a broadcast, which lies in a companion of the topic.
     pub kind: Kind,
     /// Whether the store has a row for it, open or final.
     pub has_row: bool,
@@ -99,18 +98,18 @@ pub struct DueItem {
     pub has_record: bool,
 }
 
-/// What is to be done with an item.
+/// What a host does with an item.
 #[derive(Clone, Debug)]
 pub enum ItemAsk {
-    /// Ask for its delivery.
+    /// Request a rerun of its delivery.
     Run,
-    /// Make an open row of it, which has none: its record is in Kafka.
+    /// Make an open row for its delivery, which has none: its record is in Kafka.
     Replay(ReplayRecord),
     /// Do not run it.
     Skip(&'static str),
 }
 
-/// What a row says of a record that is read from Kafka when it runs.
+/// The columns of an open row whose record is read from Kafka when it runs.
 #[derive(Clone, Debug)]
 pub struct ReplayRecord {
     pub message_id: String,
@@ -123,10 +122,10 @@ pub struct ReplayRecord {
     pub node: String,
 }
 
-/// What the store has about an item's delivery when its turn comes.
+/// What the store knows of an item's delivery when its turn comes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct FoundDelivery {
-    /// Invocations when it was planned; none for a replay, which takes any.
+    /// Invocations when it was planned; `None` for a replay, which accepts any.
     pub planned: Option<u32>,
     /// Whether it was final when it was planned.
     pub was_final: bool,
@@ -134,13 +133,13 @@ pub struct FoundDelivery {
     pub ended: Option<(State, u32)>,
     /// Invocations of its open row.
     pub open: Option<u32>,
-    /// Whether its topic still is the one that the position belongs to.
+    /// Whether its position belongs to the present topic.
     pub current: bool,
-    /// Whether the position has passed it.
+    /// Whether the position is past its offset.
     pub passed: bool,
 }
 
-/// What becomes of an item.
+/// What a transaction does with an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Its final row becomes an open one that is due.
@@ -153,8 +152,8 @@ pub enum Step {
     Skip(&'static str),
 }
 
-/// What becomes of an item whose turn has come. A plan is a snapshot: what has
-/// changed since is left alone and says so.
+/// Decides what to do with an item whose turn has come. A plan is a snapshot, so an item
+/// whose delivery has changed since is skipped with that reason.
 #[must_use]
 pub fn step(ask: &ItemAsk, found: FoundDelivery) -> Step {
     if let ItemAsk::Skip(why) = ask {
@@ -181,21 +180,20 @@ pub fn step(ask: &ItemAsk, found: FoundDelivery) -> Step {
     }
 }
 
-/// What became of an item that was asked for: nothing yet, or its state and
-/// the reason. An item whose delivery has no row at all ended, and retention
-/// removed what it came to.
+/// Reads the result of an item whose rerun was requested; `None` while it has none. A
+/// delivery without any row ended, and retention removed its outcome.
 #[must_use]
 pub fn result(ended: Option<State>, open: Option<bool>) -> Option<ItemState> {
     match (ended, open) {
         (Some(State::Handled), _) => Some(ItemState::Handled),
-        // A held lane waits for a person: that is how it ended for now.
+        // A held delivery waits for a person, which is a result for the redrive.
         (Some(_), _) | (None, Some(true)) => Some(ItemState::HandleFail),
         (None, Some(false)) => None,
         (None, None) => Some(ItemState::Skipped),
     }
 }
 
-/// Why an item that was asked for has no outcome that anybody could read.
+/// Why an item has no result although its delivery ran.
 pub const FORGOTTEN: &str = "its outcome is past retention";
 /// Why the items of a cancelled redrive were not run.
 pub const CANCELLED: &str = "the redrive was cancelled before its turn";

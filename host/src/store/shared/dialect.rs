@@ -17,8 +17,8 @@ pub(in crate::store) trait StatementConnection: Send {
     /// Runs a statement and returns how many rows it changed.
     async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, StoreError>;
 
-    /// Appends to the audit log what is done in somebody's name, if it is. It is
-    /// the last statement of its transaction.
+    /// Appends the audit entry of the verb, if it runs for a person. It is the last
+    /// statement of its transaction.
     async fn note(&mut self) -> Result<(), StoreError>;
 
     /// Runs a statement that has one row at most.
@@ -39,7 +39,7 @@ pub(in crate::store) trait StoreDialect: Send + Sync + 'static {
     /// Begins a transaction that writes.
     async fn begin_writing(&self) -> Result<Self::Writing, StoreError>;
 
-    /// Commits, and tells a commit that failed from one whose answer was lost.
+    /// Commits. The error tells a commit that failed from one whose answer was lost.
     async fn commit_writing(writing: Self::Writing) -> Result<(), StoreError>;
 
     /// Runs a statement that only reads, and returns its rows.

@@ -1,4 +1,4 @@
-//! Which host pushes broadcasts to which address of a service.
+//! Leases on the addresses of pushed services.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Listeners and the positions of single nodes.
+//! Listeners and their positions.
 
 use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
@@ -25,7 +25,7 @@ impl ListenerStore for SqliteStore {
         let group = group_number(&mut tx, &wish.group).await?;
         let gone = is_gone(&mut tx, group, wish, now).await?;
         if gone == Some(true) {
-            // Nobody may have looked since it was away for too long.
+            // It may be away for too long without any host having ended it yet.
             end_listener(&mut tx, group, &wish.topic, &wish.node, AWAY_TOO_LONG, now).await?;
         }
         sqlx::query(
@@ -93,7 +93,7 @@ impl ListenerStore for SqliteStore {
     }
 
     async fn judge_broadcasts(&self, limit: u32) -> Result<Vec<(String, String)>, StoreError> {
-        // Nothing to judge is the rule, and need not hold up other writers.
+        // Mostly there is nothing to examine, and other writers need not wait for that.
         let unjudged = "SELECT seq FROM message INDEXED BY message_unjudged
              WHERE kind = 'broadcast' AND heard IS NULL AND state = 2 AND partition IS NOT NULL ORDER BY seq LIMIT ?";
         let due: Vec<i64> =
@@ -102,8 +102,8 @@ impl ListenerStore for SqliteStore {
             return Ok(Vec::new());
         }
         let mut tx = self.connections.write().await?;
-        // A listener without a position in the partition begins at its
-        // beginning: the partition appeared after it did.
+        // A listener without a position in the partition begins at its first offset, since
+        // the partition was added after the listener.
         let rows = sqlx::query(
             "UPDATE message SET heard = EXISTS (
                  SELECT 1 FROM listener l LEFT JOIN position p
@@ -162,7 +162,7 @@ impl ListenerStore for SqliteStore {
     }
 }
 
-/// A listener, and from when on it is away for too long.
+/// A listener, and the time from which its node is away for too long.
 struct ListenerExpiry {
     row: ListenerRow,
     group: i64,
@@ -202,7 +202,7 @@ fn found(row: &SqliteRow) -> Result<ListenerExpiry, StoreError> {
 }
 
 impl SqliteStore {
-    /// Ends the expected listeners that `ends` picks.
+    /// Ends the listeners that `ends` selects among those that have not ended.
     async fn end_listeners(
         &self,
         why: &str,
@@ -210,8 +210,7 @@ impl SqliteStore {
     ) -> Result<Vec<ListenerRow>, StoreError> {
         let now = now();
         let ends = |found: &ListenerExpiry| found.row.gone.is_none() && ends(found, now);
-        // Looked at before the one writing connection is taken: as a rule
-        // nothing ends.
+        // Checked by a reader first: mostly nothing ends, and other writers need not wait.
         let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
         if !all(&mut reader, now).await?.iter().any(ends) {
             return Ok(Vec::new());
@@ -229,7 +228,7 @@ impl SqliteStore {
     }
 }
 
-/// Whether the listener is known, and if so whether it is no longer expected.
+/// Reads whether a listener has ended; `None` when it is unknown.
 async fn is_gone(
     tx: &mut SqliteConnection,
     group: i64,
@@ -249,7 +248,7 @@ async fn is_gone(
     Ok(gone.map(|gone| gone != 0))
 }
 
-/// Gives a listener its position in a partition; answers what it missed there.
+/// Gives a listener its position in a partition, and returns the range that it missed.
 async fn take_place(
     tx: &mut SqliteConnection,
     group: i64,
@@ -305,8 +304,8 @@ async fn take_place(
     Ok(Some((extent.partition, next, extent.high)))
 }
 
-/// Ends a listener: what it still writes is stale, and what lies open for it
-/// can never run.
+/// Ends a listener: its epochs are raised, so that what its node still writes is refused,
+/// and its open deliveries become final.
 async fn end_listener(
     tx: &mut SqliteConnection,
     group: i64,
@@ -341,7 +340,7 @@ async fn end_listener(
     Ok(())
 }
 
-/// A broadcast for a node that no longer listens has nobody who could run it.
+/// Refuses a delivery whose listener has ended, since no owner could run it.
 pub(super) async fn refuse_gone_listener(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<(), StoreError> {
     let gone: Option<String> = sqlx::query_scalar(
         "SELECT l.node FROM position p JOIN listener l

@@ -23,7 +23,7 @@ struct OldPosition {
     next: Offset,
     epoch: i64,
     topic_id: String,
-    /// A topic without this partition came after the one that it belongs to.
+    /// Whether the topic was created anew without this partition.
     gone: bool,
 }
 
@@ -76,8 +76,8 @@ impl ClaimStore for SqliteStore {
                 refuse_outdated(&mut tx, group, &old, claim).await?;
                 let renewal = Renewal::of(&old.topic_id, old.next, &cleaned(claim)).filter(|_| !old.gone);
                 if old.gone || renewal.is_some() {
-                    // The epoch counts on, so that whoever still writes under
-                    // the old row's is older here as well as there.
+                    // The epoch counts on from the old row, so that an older owner of
+                    // either row has an older epoch.
                     let (incarnation, epoch) = (old.incarnation + 1, old.epoch + 1);
                     let next = renewal.as_ref().map_or(claim.fallback, |renewal| renewal.begins);
                     let id = insert(&mut tx, group, claim, (incarnation, epoch), next).await?;
@@ -139,7 +139,7 @@ impl ClaimStore for SqliteStore {
     }
 }
 
-/// The row of the present incarnation, if there is one.
+/// Reads the row of the present incarnation, if there is one.
 async fn find(tx: &mut SqliteConnection, group: i64, claim: &ClaimRequest) -> Result<Option<OldPosition>, StoreError> {
     let row = sqlx::query(
         "SELECT id, incarnation, next, epoch, topic_id, gone FROM position
@@ -239,10 +239,9 @@ async fn own(tx: &mut SqliteConnection, old: &OldPosition, claim: &ClaimRequest)
     expect_rows("claiming a position", 1, owned.rows_affected())
 }
 
-/// Ends the incarnation that `old` belongs to, in favour of `new`: its owner is
-/// fenced, what is in the log still goes on in the new one, what else lay open
-/// can never run again and becomes a final failure, and the range is recorded
-/// as lost.
+/// Ends the incarnation of `old` in favour of `new`. Its owner is fenced, and the open
+/// deliveries that are still in the log move to the new position. The others can never run
+/// again and become HANDLE_FAIL for good, and their range is recorded as lost.
 async fn end_incarnation(
     tx: &mut SqliteConnection,
     group: i64,
@@ -257,7 +256,7 @@ async fn end_incarnation(
     end_position(tx, group, old.id, old.next, renewal).await
 }
 
-/// Counts the epoch of a position up.
+/// Raises the epoch of a position.
 pub(super) async fn fence(tx: &mut SqliteConnection, position: PositionId, epoch: i64) -> Result<(), StoreError> {
     let fenced = sqlx::query("UPDATE position SET epoch = epoch + 1 WHERE id = ? AND epoch = ?")
         .bind(position.0)
@@ -268,7 +267,7 @@ pub(super) async fn fence(tx: &mut SqliteConnection, position: PositionId, epoch
     expect_rows("ending an incarnation", 1, fenced.rows_affected())
 }
 
-/// Closes what lies open in a position that ended, and records what is lost.
+/// Closes the open deliveries of a position that ended, and records the lost range.
 pub(super) async fn end_position(
     tx: &mut SqliteConnection,
     group: i64,
@@ -297,7 +296,7 @@ pub(super) async fn end_position(
     close_open(tx, group, position, renewal.reason, now.0).await
 }
 
-/// Open deliveries below `end` go on under another position.
+/// Moves open deliveries below `end` to another position.
 async fn move_open(tx: &mut SqliteConnection, old: PositionId, new: PositionId, end: Offset) -> Result<(), StoreError> {
     // Rows of final deliveries stay where they are, and so do their attempts.
     const STATEMENTS: [&str; 3] = [
@@ -313,7 +312,7 @@ async fn move_open(tx: &mut SqliteConnection, old: PositionId, new: PositionId, 
     Ok(())
 }
 
-/// Makes what lies open in a position finally HANDLE_FAIL, for that reason.
+/// Makes the open rows of a position HANDLE_FAIL for good, with that reason.
 pub(super) async fn close_open(
     tx: &mut SqliteConnection,
     group: i64,

@@ -1,4 +1,4 @@
-//! Deliveries as people ask for them: open and final rows in one list.
+//! Lists of deliveries: open and final rows, newest first.
 
 use async_trait::async_trait;
 use courier_core::message::Offset;
@@ -32,12 +32,12 @@ fn columns(table: DeliveryTable, record: &str) -> String {
     )
 }
 
-/// What the columns come from beside `d`. CROSS JOIN keeps `d` the outer loop,
-/// and with it the order that its rows come in.
+/// The tables of the columns beside `d`. CROSS JOIN keeps `d` the outer loop, and with it the
+/// order of its rows.
 const JOINS: &str = " d CROSS JOIN position p ON p.id = d.position CROSS JOIN consumer_group g ON g.id = d.group_id
      LEFT JOIN word n ON n.id = d.node LEFT JOIN word v ON v.id = d.version ";
 
-/// A range of an index, by what it is narrowed to.
+/// A range of an index, by the values that it is limited to.
 #[derive(Clone, Copy)]
 enum Range<'f> {
     Message(&'f str),
@@ -48,8 +48,7 @@ enum Range<'f> {
 }
 
 impl<'f> Range<'f> {
-    /// The best range of `table` for `filter` in one group, or in all of them
-    /// when the range is narrow by itself.
+    /// The range for `filter` in all groups, if its message or key limits it enough.
     fn narrow(filter: &'f DeliveryFilter) -> Option<Self> {
         match (&filter.message_id, &filter.key) {
             (Some(id), _) => Some(Self::Message(id)),
@@ -84,8 +83,8 @@ impl<'f> Range<'f> {
             Self::Failed(_) => "failed",
             Self::Group(_) => "time",
         };
-        // Slots follow one another in time, so that walking them from new to
-        // old, and each index from new to old, is one walk from new to old.
+        // Slots follow one another in time, so that a walk over them from new to old, with
+        // a walk over each index from new to old, is in the order of the list.
         let slotted = table == DeliveryTable::Final && matches!(self, Self::Message(_) | Self::Key(_));
         let slots = if slotted { "slot s CROSS JOIN " } else { "" };
         query.push(format_args!("SELECT {columns} FROM {slots}{name} AS f INDEXED BY {name}_{index} WHERE "));
@@ -99,7 +98,7 @@ impl<'f> Range<'f> {
         match self {
             Self::Message(id) => query.push("message_id = ").push_bind(clean(id).into_owned()),
             Self::Key(key) => query.push("key = ").push_bind(key.to_vec()),
-            // The comparisons with literals make the partial indexes fit.
+            // A partial index is used only for a condition with its own literals.
             Self::Alike(group, print) => query
                 .push("state <> 5 AND group_id = ")
                 .push_bind(group)
@@ -123,7 +122,7 @@ impl<'f> Range<'f> {
     }
 }
 
-/// Appends what the ranges leave open.
+/// Appends the conditions that the ranges do not have.
 fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &DeliveryFilter) -> Result<(), StoreError> {
     if let Some(group) = &filter.group {
         query.push(" AND g.name = ").push_bind(clean(group).into_owned());
@@ -205,8 +204,8 @@ impl DeliveryStore for SqliteStore {
     }
 
     async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
-        // One snapshot, so that a delivery that settles meanwhile is found in
-        // one table or in the other.
+        // One snapshot, so that a delivery which settles meanwhile is found in one table or
+        // in the other.
         let mut tx = self.connections.readers.begin().await.map_err(fault)?;
         let mut found = None;
         for table in [DeliveryTable::Open, DeliveryTable::Final] {
@@ -228,7 +227,7 @@ impl DeliveryStore for SqliteStore {
 }
 
 impl SqliteStore {
-    /// The groups that a filter allows, for ranges by group.
+    /// Reads the groups that a filter allows, for ranges by group.
     async fn groups_of(&self, filter: &DeliveryFilter) -> Result<Vec<i64>, StoreError> {
         let mut query = QueryBuilder::new("SELECT id FROM consumer_group WHERE TRUE");
         if let Some(group) = &filter.group {
@@ -254,8 +253,8 @@ impl SqliteStore {
         range.push(&mut query, "f.*", table, filter, after);
         query.push(" LIMIT ").push_bind(rows(share)).push(")").push(JOINS).push("WHERE TRUE");
         push_filter(&mut query, filter)?;
-        // No order is asked for again: SQLite would look at the whole slice
-        // and sort it before it answered the first row.
+        // Without a second ORDER BY, for which SQLite would read and sort the whole slice
+        // before it returned the first row.
         query.push(" LIMIT ").push_bind(rows(more));
         let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
         let found: Vec<_> = found.iter().map(delivery_row).collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! Groups: their sums and pauses.
+//! Totals and pauses of groups.
 
 use std::collections::BTreeMap;
 
@@ -29,8 +29,7 @@ impl GroupStore for SqliteStore {
             let (handled, failed) = (columns.number()?, columns.number()?);
             totals.insert(group.clone(), GroupTotals { group, handled, failed, ..GroupTotals::default() });
         }
-        // Open rows are bounded by what may be parked, so that they can be
-        // counted where they are.
+        // The number of open rows is bounded, so that they can be counted.
         let rows = sqlx::query(
             "SELECT g.name, o.state, o.held, count(*) FROM open_delivery o
              JOIN consumer_group g ON g.id = o.group_id GROUP BY o.group_id, o.state, o.held",
@@ -56,7 +55,7 @@ impl GroupStore for SqliteStore {
     async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let group = group_number(&mut tx, group).await?;
-        // Paused twice keeps when it began; resumed twice is resumed.
+        // A second pause keeps the time of the first, and a second resume changes nothing.
         let statement = match why {
             Some(why) => sqlx::query(
                 "INSERT INTO group_pause (group_id, why, paused_at) VALUES (?, ?, ?)
@@ -88,10 +87,10 @@ impl GroupStore for SqliteStore {
     }
 }
 
-/// The number of a group; a name that is new gets one.
+/// Returns the number of a group. A new name gets one.
 pub(super) async fn group_number(connection: &mut SqliteConnection, group: &str) -> Result<i64, StoreError> {
-    // The update changes nothing; it is there for RETURNING to answer for a
-    // group that exists.
+    // The update changes nothing. Without it RETURNING would have no row for a group that
+    // exists.
     sqlx::query_scalar(
         "INSERT INTO consumer_group (name) VALUES (?) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id",
     )

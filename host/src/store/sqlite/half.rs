@@ -1,4 +1,4 @@
-//! Half messages: prepared, and ended by their sender, its check URL, or time.
+//! Preparing and ending transactions of senders.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -48,7 +48,7 @@ impl HalfStore for SqliteStore {
                 Some(KnownIdentity::Sent(digest)) if digest.as_deref() != Some(message.digest.as_slice()) => {
                     return Err(identity_taken(identity));
                 }
-                // Its commit would find the identity taken.
+                // Its commit would fail on the taken identity.
                 Some(KnownIdentity::Refused(_, by)) if !SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) => {
                     return Err(identity_taken(identity));
                 }
@@ -83,7 +83,7 @@ impl HalfStore for SqliteStore {
             return Ok(row);
         }
         let messages = kept_messages(&mut tx, id).await?;
-        // Its own reservations must not stand in its way.
+        // Its own reservations would refuse its messages.
         release(&mut tx, id).await?;
         for (message, answer) in messages.iter().zip(accept_in(&mut tx, &messages).await?) {
             match answer {
@@ -119,7 +119,7 @@ impl HalfStore for SqliteStore {
         lease: Duration,
         limit: u32,
     ) -> Result<(Vec<HalfCheck>, Option<Duration>), StoreError> {
-        // A look first: most of the time there is nothing to write.
+        // Checked by a reader first: mostly there is nothing to write.
         let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
         let next = next_check(&mut reader).await?;
         drop(reader);
@@ -218,7 +218,7 @@ impl HalfStore for SqliteStore {
     }
 }
 
-/// Appends that a transaction is about these topics alone.
+/// Appends that all messages of a transaction are on these topics.
 fn push_topics(query: &mut QueryBuilder<Sqlite>, topics: Option<&[String]>) -> Result<(), StoreError> {
     if let Some(topics) = topics {
         query
@@ -282,7 +282,7 @@ async fn insert_items(tx: &mut SqliteConnection, half: &NewHalf) -> Result<(), S
     expect_rows("inserting half messages", messages.len(), inserted)
 }
 
-/// The messages of a transaction that may commit, ready to be accepted.
+/// Reads the messages of a transaction that may commit.
 async fn kept_messages(tx: &mut SqliteConnection, transaction: &str) -> Result<Vec<NewMessage>, StoreError> {
     let rows = sqlx::query(
         "SELECT i.message_id, i.digest, i.key, i.source, i.topic, i.goes_to, i.type_name, i.kind, i.time, i.shard, i.due,
@@ -319,8 +319,9 @@ async fn kept_messages(tx: &mut SqliteConnection, transaction: &str) -> Result<V
     rows.iter().map(|row| kept(row).map(NewMessage::from)).collect()
 }
 
-/// Ends a transaction that is in state `from`. Its records are the messages'
-/// now, or nobody's, unless it was abandoned: then its sender may still come.
+/// Ends a transaction that is in state `from` and removes its records, which the messages
+/// have now or nobody needs. An abandoned one keeps them, since its sender may still commit
+/// it.
 async fn end(
     tx: &mut SqliteConnection,
     id: &str,
@@ -352,7 +353,7 @@ async fn end(
     Ok(())
 }
 
-/// Lets others take the identities that a transaction held.
+/// Ends the reservations of a transaction's identities.
 async fn release(tx: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
     sqlx::query("UPDATE half_item SET reserved = 0 WHERE half_id = ?")
         .bind(clean(id))
@@ -362,8 +363,8 @@ async fn release(tx: &mut SqliteConnection, id: &str) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Abandons transactions whose senders could not be asked and whose time was
-/// over before `before`; answers how many.
+/// Abandons transactions whose check URL does not answer and whose deadline was before
+/// `before`, and returns how many.
 pub(super) async fn abandon_unreachable(
     tx: &mut SqliteConnection,
     before: Timestamp,
@@ -437,7 +438,7 @@ async fn found(connection: &mut SqliteConnection, id: &str) -> Result<HalfRow, S
     one(connection, id).await?.ok_or_else(|| StoreError::NotFound(format!("there is no transaction {id:?}")))
 }
 
-/// Fills in what the transactions are about.
+/// Fills in the messages of transactions.
 async fn with_messages(connection: &mut SqliteConnection, halves: &mut [HalfRow]) -> Result<(), StoreError> {
     let ids: Vec<&str> = halves.iter().map(|half| half.id.as_str()).collect();
     let rows = sqlx::query(

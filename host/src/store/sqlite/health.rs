@@ -1,4 +1,4 @@
-//! Whether the file can be written, and keeps what it promises.
+//! Whether the file can be written, and whether its journal mode keeps the guarantees.
 
 use async_trait::async_trait;
 use courier_core::message::Timestamp;

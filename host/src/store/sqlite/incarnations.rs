@@ -152,7 +152,7 @@ impl IncarnationStore for SqliteStore {
     }
 }
 
-/// The keys of open deliveries below an offset.
+/// Reads the keys of open deliveries below an offset.
 async fn open_keys(
     reader: &mut sqlx::SqliteConnection,
     position: i64,

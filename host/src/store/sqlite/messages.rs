@@ -1,4 +1,4 @@
-//! Messages of the send side as people ask for them.
+//! Messages of the send side, by id and in lists.
 
 use async_trait::async_trait;
 use courier_core::message::Offset;
@@ -17,8 +17,8 @@ use crate::store::{Identity, Listing, MAX_SAME_ID, MessageFilter, MessageRow, Me
 pub(super) const MESSAGE_COLUMNS: &str = "m.created_at, m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time,
     m.state, m.reason, m.retrying, m.partition, m.offset, m.deliver_at, m.sender, m.source_proven";
 
-/// The beginning of a query for messages with their records. While one is owed
-/// to Kafka or is not due yet, the row that says so has the record.
+/// Begins a query for messages with their records. While a message waits to be sent or to be
+/// due, its outbound or delayed row has the record.
 fn with_records() -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new("SELECT m.created_at, m.seq, 0, ");
     query.push(MESSAGE_COLUMNS).push(
@@ -32,7 +32,7 @@ fn with_records() -> QueryBuilder<Sqlite> {
     query
 }
 
-/// A message that is known by its identity.
+/// Reads the message of an identity.
 pub(super) async fn message_of(
     connection: &mut SqliteConnection,
     message: &Identity,
@@ -74,11 +74,11 @@ pub(super) fn message_row(row: &SqliteRow) -> Result<(ListPlace, MessageRow), St
 /// How the rows of a filter are found, newest first.
 #[derive(Clone, Copy)]
 enum Walk {
-    /// Through the slots of the key's index, in the order of taking.
+    /// By the slots of the key's index, in the order of insertion.
     Key,
-    /// Through those that are not on Kafka, by time.
+    /// By the index of messages that are not on Kafka, by time.
     Unsent,
-    /// Through all, by time.
+    /// By the index of all messages, by time.
     All,
 }
 
@@ -99,11 +99,11 @@ impl Walk {
         }
     }
 
-    /// Appends the walk over all rows it may touch.
+    /// Appends the walk over all rows that it may read.
     fn push(self, query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &MessageFilter, after: Option<ListPlace>) {
         let from = match self {
-            // The numbers of the slots, newest first; the index has one for
-            // each 8,192 messages.
+            // The numbers of the slots, newest first. The index has one slot for each 8,192
+            // messages.
             Self::Key => {
                 "(WITH RECURSIVE s (n) AS (
                      SELECT max(seq) / 8192 FROM message
@@ -112,7 +112,7 @@ impl Walk {
                  ) SELECT n FROM s LIMIT -1) s
                  CROSS JOIN message AS m INDEXED BY message_key WHERE m.seq / 8192 = s.n"
             }
-            // A literal, since only that makes the partial index fit.
+            // A partial index is used only for a condition with its own literal.
             Self::Unsent => "message AS m INDEXED BY message_unsent WHERE state = 1",
             Self::All => "message AS m INDEXED BY message_time WHERE TRUE",
         };
@@ -142,7 +142,7 @@ impl Walk {
     }
 }
 
-/// Appends what the range leaves open.
+/// Appends the conditions that the walk does not have.
 fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &MessageFilter) -> Result<(), StoreError> {
     if let Some(topic) = &filter.topic {
         query.push(" AND topic = ").push_bind(clean(topic).into_owned());
@@ -172,8 +172,8 @@ impl MessageStore for SqliteStore {
         walk.push(&mut query, "m.*", filter, after);
         query.push(" LIMIT ").push_bind(rows(share)).push(") m WHERE TRUE");
         push_filter(&mut query, filter)?;
-        // No order is asked for again: SQLite would look at the whole slice
-        // and sort it before it answered the first row.
+        // Without a second ORDER BY, for which SQLite would read and sort the whole slice
+        // before it returned the first row.
         query.push(" LIMIT ").push_bind(rows(more));
         let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
         let found: Vec<_> = found.iter().map(message_row).collect::<Result<_, _>>()?;

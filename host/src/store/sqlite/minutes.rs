@@ -1,4 +1,4 @@
-//! Sums of minutes, and how long attempts took.
+//! Sums of minutes, and histograms of how long attempts took.
 
 use async_trait::async_trait;
 use courier_core::message::Timestamp;

@@ -1,14 +1,14 @@
 //! The store of a single host, in one SQLite file.
 //!
-//! It is as durable as the other dialect: the log is synced at every commit.
-//! It does not serve several hosts, though several processes may open the
-//! file, as the command line does beside a running host.
+//! It is as durable as the other dialect, since the log is synced at every commit. It does
+//! not serve several hosts, but several processes may open the file, as the command line
+//! does beside a running host.
 //!
-//! [`connect`] opens the file, [`writing`] has the transactions, and [`script`]
-//! saves trips to a connection's thread. Each family of verbs has a file, of the
-//! same name as in the other dialect, but for what only SQLite needs: [`checkpoint`]
-//! keeps the log short, [`slots`] the indexes of final rows small, and [`slices`]
-//! bounds the walks of lists. The schema is in `migrations`.
+//! [`connect`] opens the file, [`writing`] has the transactions, and [`script`] runs several
+//! statements in one round trip. Each family of verbs has a file of the same name as in the
+//! other dialect. Three files are only SQLite's: [`checkpoint`] keeps the log short, [`slots`]
+//! keeps the indexes of final rows small, and [`slices`] bounds the walks of lists. The schema
+//! is in `migrations`.
 
 mod accept;
 mod address_leases;
@@ -67,7 +67,7 @@ pub use self::host_lock::HostLock;
 use self::words::SqliteWords;
 use super::StoreError;
 
-/// A SQLite file.
+/// The store in a SQLite file.
 pub struct SqliteStore {
     connections: Connections,
     words: SqliteWords,

@@ -1,4 +1,4 @@
-//! A node's name is a lease: one process at a time has it.
+//! Leases on the names of nodes, and the writers behind them.
 
 use std::time::Duration;
 
@@ -91,8 +91,8 @@ impl NodeStore for SqliteStore {
 
     async fn evict(&self, node: &str, holder: &Holder) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
-        // Only the process that the caller saw dead loses the name: another
-        // one may have taken it since.
+        // Only the process that the caller found dead loses the name: another one may have
+        // taken it since.
         let writer: Option<i64> = sqlx::query_scalar(
             "SELECT writer_id FROM node
              WHERE name = ? AND incarnation = ? AND boot = ? AND pid = ? AND started = ? AND writer_id IS NOT NULL",
@@ -128,8 +128,8 @@ impl NodeStore for SqliteStore {
 
     async fn leave(&self, writer: WriterId) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
-        // Nothing to end is no error: the name was taken over, and a process
-        // that leaves has nobody to tell.
+        // A name that another process took is no error: a process that stops has no use for
+        // it.
         end_lease(&mut tx, writer).await?;
         tx.commit().await.map_err(commit_fault)
     }
@@ -171,8 +171,8 @@ async fn end_lease(connection: &mut SqliteConnection, writer: WriterId) -> Resul
     free_shards(connection, writer).await
 }
 
-/// Lets the next relay take the shards at once. The epochs stay: whoever takes
-/// a shard counts on, and what the former holder still writes is refused.
+/// Frees the relay shards of `writer`, so that the next relay can take them at once. The
+/// epochs stay: the next holder raises them, and what the former one still writes is refused.
 async fn free_shards(connection: &mut SqliteConnection, writer: WriterId) -> Result<(), StoreError> {
     sqlx::query("UPDATE relay_shard SET writer_id = NULL, lease_until = 0 WHERE writer_id = ?")
         .bind(writer.0)

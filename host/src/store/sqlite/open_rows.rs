@@ -1,4 +1,4 @@
-//! Reading open deliveries: what a partition's owner works from.
+//! Reading open deliveries.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use super::columns::{Columns, json, now};
 use super::error::fault;
 use crate::store::{AskedLately, GiveUp, OpenRecord, OpenRow, OpenRowStore, PositionId, StoreError};
 
-/// A statement that reads open rows. Of the record only the length is read,
-/// which SQLite tells without touching its bytes; `and` adds columns.
+/// A statement that reads open rows; `and` adds columns. Of the record only the length is
+/// read, for which SQLite does not read its bytes.
 macro_rules! select_open {
     ($and:literal, $which:literal) => {
         concat!(

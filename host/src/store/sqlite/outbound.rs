@@ -1,8 +1,9 @@
-//! The one way out: what the host owes Kafka, and who may send it.
+//! Outbound rows: reading those of leased shards, choosing their partitions, and sending a
+//! message again.
 //!
-//! The rows are spread over shards by topic and key. A shard is leased to one
-//! host under an epoch, so that the rows of a key are sent by one host at a
-//! time and in the order of their ids.
+//! The rows are spread over shards by topic and key. A shard is leased to one host under an
+//! epoch, so that the rows of a key are sent by one host at a time and in the order of their
+//! ids.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use crate::store::delayed::{is_cancelled, not_resent};
 use crate::store::shared::text::clean;
 use crate::store::{ChosenPartition, Identity, OutboundRow, OutboundStore, Relayed, StoreError};
 
-/// Lanes that one statement asks for: three parameters each.
+/// Most lanes of one statement, each with three parameters.
 const LANES_OF_A_QUESTION: usize = 5_000;
 
 #[async_trait]
@@ -46,8 +47,8 @@ impl OutboundStore for SqliteStore {
         limit: u32,
         waiting: &[String],
     ) -> Result<Vec<OutboundRow>, StoreError> {
-        // Equality of keys is never true for rows without one: each of those
-        // is a lane of its own and hides nothing.
+        // Equality of keys is never true for rows without a key: each of those is a lane of
+        // its own and hides nothing.
         let rows = sqlx::query(
             "SELECT o.id, o.shard, o.message_id, o.source, coalesce(o.published_on, o.topic), o.topic, o.partition,
                  o.topic_id, o.unknown_from, o.key, o.record, o.tries
@@ -98,15 +99,15 @@ impl OutboundStore for SqliteStore {
             .fetch_all(&mut *tx)
             .await
             .map_err(fault)?;
-        // Whoever is not told that its choice was not stored would produce to
-        // a partition that the next holder of the shard does not know of.
+        // One shard with a newer epoch fails the whole call: otherwise a record would go to a
+        // partition that the next holder of the shard does not know of.
         for row in &rows {
             let shard: i32 = Columns::of(row).number()?;
             if !held.contains(&shard) {
                 return Err(StoreError::Fenced(format!("relay shard {shard} has a newer epoch")));
             }
         }
-        // One with a partition keeps it while the topic is the same.
+        // A row with a partition keeps it while the topic is the same.
         sqlx::query(
             "UPDATE outbound SET partition = c.value ->> 1, topic_id = c.value ->> 2, unknown_from = NULL
              FROM json_each(?) c WHERE outbound.id = c.value ->> 0
@@ -124,7 +125,7 @@ impl OutboundStore for SqliteStore {
     }
 
     async fn unsent_lanes(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
-        // Bytes do not fit into JSON, so that lanes travel as rows.
+        // JSON has no bytes, so that lanes are bound as rows.
         let mut found = Vec::new();
         for (start, lanes) in (0..).step_by(LANES_OF_A_QUESTION).zip(lanes.chunks(LANES_OF_A_QUESTION)) {
             let mut query = QueryBuilder::<Sqlite>::new("WITH lane (place, topic, key) AS (");
@@ -159,7 +160,7 @@ impl OutboundStore for SqliteStore {
             return Err(StoreError::Conflict(not_resent(message)));
         }
         let (id, source, topic) = identity_columns(message);
-        // One that is the relay's already need not wait any longer.
+        // A message with an outbound row needs no second one; that is due now.
         let owed = sqlx::query(
             "UPDATE outbound SET held_until = 0
              WHERE message_id = ? AND source = ? AND coalesce(published_on, topic) = ? AND listed = 1",
@@ -170,7 +171,7 @@ impl OutboundStore for SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(fault)?;
-        // What is kept as undelivered goes with this resend, and not twice.
+        // An undelivered row of the message is removed, so that it is not sent twice.
         sqlx::query(
             "DELETE FROM undelivered
              WHERE message_id = ? AND source = ? AND coalesce(published_on, topic) = ? AND listed = 1",

@@ -1,4 +1,4 @@
-//! Taking rows of outboxes in.
+//! Accepting rows of outboxes.
 
 use async_trait::async_trait;
 use courier_core::status::State;

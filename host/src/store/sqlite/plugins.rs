@@ -1,4 +1,4 @@
-//! Plugins, their versions, and which one is active.
+//! Plugins, their versions, and which of them is active.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,8 +13,8 @@ use crate::store::{NewVersion, PluginRow, PluginStore, StoreError, VersionRow, W
 impl PluginStore for SqliteStore {
     async fn put_version(&self, version: &NewVersion) -> Result<VersionRow, StoreError> {
         let mut tx = self.connections.write().await?;
-        // The update changes nothing; it is there for RETURNING to answer for
-        // a plugin that exists.
+        // The update changes nothing. Without it RETURNING would have no row for a plugin
+        // that exists.
         let plugin: i64 = sqlx::query_scalar(
             "INSERT INTO plugin (name) VALUES (?) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id",
         )
@@ -22,8 +22,8 @@ impl PluginStore for SqliteStore {
         .fetch_one(&mut *tx)
         .await
         .map_err(fault)?;
-        // The digest names the bytes: others that are there were altered by hand,
-        // and an upload puts them right.
+        // The digest names the bytes. Other bytes under it were altered by hand, and an
+        // upload mends them.
         sqlx::query(
             "INSERT INTO component (digest, wasm) VALUES (?, ?)
              ON CONFLICT (digest) DO UPDATE SET wasm = excluded.wasm WHERE component.wasm <> excluded.wasm",
@@ -73,7 +73,7 @@ impl PluginStore for SqliteStore {
     }
 
     async fn plugins(&self) -> Result<Vec<PluginRow>, StoreError> {
-        // One snapshot, so that an activation names a version that is listed.
+        // One snapshot, so that every activation names a version that is listed.
         let mut tx = self.connections.readers.begin().await.map_err(fault)?;
         let rows = sqlx::query("SELECT id, name, active FROM plugin ORDER BY name")
             .fetch_all(&mut *tx)

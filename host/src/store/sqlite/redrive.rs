@@ -1,5 +1,4 @@
-//! Redrives: their plans, their states, and the steps in which a host works
-//! through one.
+//! Redrives: their plans, their states, and the steps in which a host works through one.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::store::redrive::{
 };
 use crate::store::{DeliveryKey, Listing, MAX_PAGE, Page, PositionId, StoreError, WriterId};
 
-/// Columns of a [`RedriveRow`] from `redrive r`.
+/// A statement for the columns of a [`RedriveRow`] from `redrive r`.
 macro_rules! select_redrive {
     ($which:literal) => {
         concat!(
@@ -64,7 +63,7 @@ pub(super) fn unknown(id: RedriveId) -> StoreError {
     StoreError::NotFound(format!("there is no redrive {id}: it is past retention, or the id is none"))
 }
 
-/// A cursor that is a number.
+/// Reads a cursor that is a number.
 fn after(page: &Page) -> Result<Option<i64>, StoreError> {
     let parse = |text: &String| text.parse().map_err(|_| StoreError::NotFound(format!("there is no cursor {text:?}")));
     page.cursor.as_ref().map(parse).transpose()
@@ -185,7 +184,7 @@ impl RedriveStore for SqliteStore {
         most: u32,
         lease: Duration,
     ) -> Result<Vec<RedriveLease>, StoreError> {
-        // Most of the time there is nothing to do, and looking costs no write.
+        // Checked by a reader first: mostly there is nothing to do.
         let work: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM redrive WHERE state = 2 OR running > 0)")
             .fetch_one(&self.connections.readers)
             .await
@@ -241,7 +240,7 @@ impl RedriveStore for SqliteStore {
     }
 }
 
-/// Removes redrives that ended, or were planned and never run, before `before`.
+/// Removes redrives that ended, or were planned and never ran, before `before`.
 pub(super) async fn prune(tx: &mut SqliteConnection, before: Timestamp, chunk: usize) -> Result<bool, StoreError> {
     let items = sqlx::query(
         "DELETE FROM redrive_item WHERE (redrive, seq) IN (

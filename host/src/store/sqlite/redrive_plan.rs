@@ -1,4 +1,4 @@
-//! What a redrive's plan is made of.
+//! Writing the plan of a redrive.
 
 use courier_core::status::State;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
@@ -49,8 +49,8 @@ pub(super) async fn write(tx: &mut SqliteConnection, plan: &NewRedrive) -> Resul
     Ok(RedriveId(id))
 }
 
-/// Every offset of the ranges is an item. Which of them exist is seen when
-/// they are read.
+/// Inserts an item for every offset of the ranges. Whether its record exists is known only when
+/// it is read.
 async fn replayed(tx: &mut SqliteConnection, id: i64, ranges: &str) -> Result<u64, StoreError> {
     let inserted = sqlx::query(
         "WITH RECURSIVE span (position, at, until) AS (
@@ -69,8 +69,8 @@ async fn replayed(tx: &mut SqliteConnection, id: i64, ranges: &str) -> Result<u6
     Ok(inserted.rows_affected())
 }
 
-/// The deliveries that match, oldest first; answers how many, and whether
-/// there may be more.
+/// Inserts an item for every delivery that matches, oldest first, and returns how many there are
+/// and whether there may be more.
 async fn found(
     tx: &mut SqliteConnection,
     id: i64,
@@ -126,7 +126,7 @@ fn push_slice(query: &mut QueryBuilder<Sqlite>, group: i64, filter: &DeliveryFil
     query.push(format_args!("SELECT {at} AS at, position, offset, number, message_id, type_name, key, fingerprint"));
     query.push(format_args!(" FROM {name} WHERE group_id = ")).push_bind(group);
     match filter.state {
-        // The comparison with a literal makes the partial indexes fit.
+        // A partial index is used only for a condition with its own literal.
         None | Some(State::HandleFail) if table == DeliveryTable::Final => query.push(" AND state <> 5 AND state = 4"),
         None => query.push(" AND state IN (3, 4)"),
         Some(state) => query.push(" AND state = ").push_bind(state.code()),

@@ -1,4 +1,4 @@
-//! Moving positions, and what owners look at of their own accord.
+//! Moving positions, and what owners read to notice it.
 
 use async_trait::async_trait;
 use courier_core::message::Offset;
@@ -55,7 +55,7 @@ impl SeekStore for SqliteStore {
     }
 }
 
-/// Moves a position and fences its owner; adds what is to run again.
+/// Moves a position and fences its owner, and adds the deliveries that are to run again.
 async fn move_one(
     tx: &mut SqliteConnection,
     one: &SeekMove,
@@ -83,8 +83,8 @@ async fn move_one(
         return Ok(Offset(next));
     }
     super::handled_sets::forget(tx, one.position.0, one.to, Offset(next)).await?;
-    // What was finished ahead of the old position is known to its owner only
-    // as settled; it is not asked for, and the next owner knows it too.
+    // A delivery that ended above the old position does not run again; the next owner knows it
+    // as settled.
     let offsets: Vec<i64> = sqlx::query_scalar(
         "SELECT offset FROM delivery WHERE position = ? AND offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
     )

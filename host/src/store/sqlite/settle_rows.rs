@@ -1,4 +1,4 @@
-//! The rows of a settle: deliveries, their records and their attempts.
+//! The statements of a settle on deliveries, their records and their attempts.
 
 use courier_core::message::Timestamp;
 use courier_core::status::State;
@@ -14,7 +14,7 @@ use super::words::SqliteWords;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{AttemptRow, Becomes, OutcomeRow, PositionId, StoreError};
 
-/// An outcome with what its rows need beside it.
+/// An outcome and what its rows need beside it.
 pub(super) struct Line<'o> {
     pub position: PositionId,
     pub group: i64,
@@ -24,7 +24,7 @@ pub(super) struct Line<'o> {
 }
 
 impl<'o> Line<'o> {
-    /// Looks the words up and refuses a state that no such row can have.
+    /// Looks up the words of an outcome, and refuses a state that no such row can have.
     pub fn new(
         position: PositionId,
         group: i64,
@@ -37,7 +37,7 @@ impl<'o> Line<'o> {
         Ok(Self { position, group, node: number(&outcome.node)?, version, outcome })
     }
 
-    /// The columns that open and final rows end with alike.
+    /// Binds the columns with which open and final rows both end.
     pub(super) fn bind_rest(&self, arguments: &mut SqliteArguments) -> Result<(), BoxDynError> {
         let outcome = self.outcome;
         arguments.add(outcome.record_time.0)?;
@@ -57,7 +57,8 @@ impl<'o> Line<'o> {
     }
 }
 
-/// Inserts the final rows after `before`, whose answers it gives.
+/// Runs `before` and inserts the final rows in the same round trip. Returns the answers of
+/// `before`.
 pub(super) async fn write_final(
     tx: &mut SqliteConnection,
     mut before: Script,
@@ -98,7 +99,7 @@ pub(super) async fn write_final(
     Ok(answers)
 }
 
-/// Keeps the records that came with open and failed deliveries.
+/// Inserts the records of open and failed deliveries.
 pub(super) async fn write_records(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
     const KEEP: Bulk = Bulk {
         insert: "INSERT INTO kept_record (position, offset, record)",
@@ -123,7 +124,7 @@ pub(super) async fn write_records(tx: &mut SqliteConnection, lines: &[Line<'_>])
     Ok(())
 }
 
-/// Inserts the attempts that are kept.
+/// Inserts the attempts that get rows.
 pub(super) async fn write_attempts(
     tx: &mut SqliteConnection,
     lines: &[Line<'_>],

@@ -16,8 +16,8 @@ impl ShardStore for SqliteStore {
         let mut tx = self.connections.write().await?;
         let now = now();
         let want = i64::from(want);
-        // Nobody took what is still under this writer's name, even if its
-        // lease ran out: it goes on under the same epoch.
+        // A shard that still has this writer was taken by no other host, also when its lease ran
+        // out, and goes on under the same epoch.
         sqlx::query(
             "UPDATE relay_shard SET writer_id = NULL, lease_until = 0
              WHERE shard IN (SELECT shard FROM relay_shard WHERE writer_id = ? ORDER BY shard LIMIT -1 OFFSET ?)",
@@ -63,7 +63,7 @@ impl ShardStore for SqliteStore {
     }
 }
 
-/// Those of `shards` whose epoch is the present one.
+/// Reads which of `shards` still have these epochs.
 pub(super) async fn held_shards(tx: &mut SqliteConnection, shards: &[(i32, i64)]) -> Result<Vec<i32>, StoreError> {
     sqlx::query_scalar(
         "SELECT s.shard FROM relay_shard s

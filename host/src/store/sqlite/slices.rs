@@ -1,9 +1,8 @@
-//! Lists, newest first, by the index that narrows them most.
+//! Pages of lists, newest first, by the index that narrows them most.
 //!
-//! A list walks one or several ranges of an index from new to old. What the
-//! index does not say is filtered on the way, and the walk ends after a
-//! bounded number of rows: then the page says that it is truncated, and its
-//! cursor goes on where the walk ended, so that nothing is ever passed over.
+//! A list walks one or several ranges of an index from new to old and filters their rows. The walk
+//! ends after a bounded number of rows. The page is truncated then, and its cursor leads to where
+//! the walk ended, so that no row is skipped.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,13 +12,13 @@ use super::columns::Columns;
 use super::error::fault;
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
-/// Rows one list may look at, over all the ranges it walks.
+/// Most rows that one page reads, over all ranges.
 pub(super) const SLICE_ROWS: usize = 50_000;
-/// Rows that each range may look at even if there are many ranges.
+/// Rows that each range may read even if there are many ranges.
 const LEAST_SLICE_ROWS: usize = 1_000;
 
-/// A place in a list: the row's time, then what tells rows of one time apart.
-/// Lists go down in it.
+/// A place in a list: the row's time, then two numbers that tell rows of one time apart. Lists
+/// descend by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ListPlace(pub [i64; 3]);
 
@@ -35,7 +34,7 @@ impl ListPlace {
     }
 }
 
-/// Where a page begins and how many rows it may have.
+/// Reads where a page begins and how many rows it may have.
 pub(super) fn start(page: &Page) -> Result<(Option<ListPlace>, usize), StoreError> {
     let after = match &page.cursor {
         None => None,
@@ -46,11 +45,11 @@ pub(super) fn start(page: &Page) -> Result<(Option<ListPlace>, usize), StoreErro
     Ok((after, page.limit.clamp(1, MAX_PAGE) as usize))
 }
 
-/// What a range answered.
+/// The rows of a range.
 pub(super) struct Slice<T> {
     /// Rows that pass the filter, newest first, one more than fits the page.
     pub rows: Vec<(ListPlace, T)>,
-    /// Where the walk ended before the range did.
+    /// Where the walk ended, if the range has more rows.
     pub ended: Option<ListPlace>,
 }
 
@@ -59,13 +58,13 @@ pub(super) fn rows(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// How many rows each of `ranges` ranges may look at.
+/// How many rows each of `ranges` ranges may read.
 pub(super) fn share(ranges: usize) -> usize {
     (SLICE_ROWS / ranges.max(1)).max(LEAST_SLICE_ROWS)
 }
 
-/// Where the walk over a range ends if the range has more than `share` rows:
-/// `places` selects the three columns of the range's places, newest first.
+/// Reads where the walk over a range ends if the range has more than `share` rows. `places`
+/// selects the three columns of the range's places, newest first.
 pub(super) async fn end_of_slice(
     readers: &SqlitePool,
     mut places: QueryBuilder<Sqlite>,
@@ -80,10 +79,10 @@ pub(super) async fn end_of_slice(
     .transpose()
 }
 
-/// One page out of the answers of all ranges.
+/// Merges the rows of all ranges into one page.
 pub(super) fn merge<T>(slices: Vec<Slice<T>>, limit: usize) -> Listing<T> {
-    // Below the highest end, a range that ended early may have rows that
-    // nobody looked at; what others have there waits for the next page.
+    // Below the highest end, a range whose walk ended may have rows that were not read. The rows of
+    // the other ranges there wait for the next page.
     let ended = slices.iter().filter_map(|slice| slice.ended).max();
     let mut rows: Vec<(ListPlace, T)> = slices.into_iter().flat_map(|slice| slice.rows).collect();
     rows.retain(|(place, _)| ended.is_none_or(|ended| *place >= ended));

@@ -17,8 +17,8 @@ use crate::store::{
     LetterFate, Listing, MAX_PAGE, Page, PositionId, StoreError,
 };
 
-/// The two tables in which failures stand: its name, the time it goes by, the
-/// index, and what a failure is in it. What waits behind a head has not failed.
+/// The two tables of failures: the name, the column of the time, the index, and the condition of a
+/// failure. A delivery that waits behind a head has not failed.
 const FAILED: [(&str, &str, &str, &str); 2] = [
     ("delivery", "settled_at", "delivery_failed", "state <> 5 AND state = 4"),
     ("open_delivery", "received_at", "open_delivery_head", "state <> 2 AND (next_attempt_at IS NOT NULL OR held = 1)"),
@@ -216,8 +216,8 @@ impl FailureStore for SqliteStore {
     }
 }
 
-/// Writes the dead letters of a settle. A redrive that fails again without an
-/// invocation is the same dead letter.
+/// Inserts the dead letters of a settle. A delivery that runs again and fails without an
+/// invocation has the same dead letter.
 pub(super) async fn write_dead_letters(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
     for line in lines {
         let Some((letter, at)) = line.outcome.dead_letter() else { continue };
