@@ -181,7 +181,8 @@ pub struct TopicOfGroup<'a> {
     pub topic_id: &'a str,
 }
 
-/// Follows topics that change, for `consume/consumer/`.
+/// Follows topics that change: `consume/` claims and waits by it, and `server/` stores the
+/// ends of logs.
 #[async_trait]
 pub trait IncarnationStore {
     /// Ends the positions in partitions that the topic no longer has, of `listener` or

@@ -17,8 +17,8 @@ pub struct NodeBinding {
     pub types: Option<Vec<String>>,
 }
 
-/// Stores what this node binds, and reads what all live nodes bind, for `server/` and
-/// the API.
+/// Stores what this node binds, which `server/` writes, and reads what all live nodes bind,
+/// for the API and `consume/redrive.rs`.
 #[async_trait]
 pub trait NodeBindingStore {
     /// Replaces what `node` binds.

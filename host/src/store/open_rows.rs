@@ -1,4 +1,5 @@
-//! Open deliveries as the owner of a partition reads them, in `consume/owner/`.
+//! Open deliveries as the owner of a partition reads them, in `consume/owner/`, and
+//! requests of reruns, which `server/` polls for all owners.
 
 use std::time::Duration;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::Timestamp;
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
@@ -250,19 +250,6 @@ impl LetterFate {
     }
 }
 
-/// Reads a cursor that is made of two numbers: `12.345`.
-pub(super) fn two_numbers(cursor: Option<&str>) -> Result<Option<(i64, i64)>, StoreError> {
-    let Some(text) = cursor else { return Ok(None) };
-    let numbers = text.split_once('.').and_then(|(one, two)| Some((one.parse().ok()?, two.parse().ok()?)));
-    numbers.map(Some).ok_or_else(|| StoreError::NotFound(format!("there is no cursor {text:?}")))
-}
-
-/// The cursor of a delivery's key.
-pub(super) fn key_cursor(key: DeliveryKey) -> String {
-    let Offset(offset) = key.offset;
-    format!("{}.{offset}", key.position.0)
-}
-
 /// Lists failures, parked lanes and dead letters, for the API.
 #[async_trait]
 pub trait FailureStore: Send + Sync {
@@ -278,6 +265,8 @@ pub trait FailureStore: Send + Sync {
 
 #[cfg(test)]
 mod tests {
+    use courier_core::message::Offset;
+
     use super::super::PositionId;
     use super::*;
 

@@ -8,6 +8,7 @@ use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, SLICE_ROWS, bounded, commit};
 use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, AuditStore, ChainEnd, LINKS_STEP, deed};
+use crate::store::shared::paging::number_of;
 use crate::store::shared::text::clean;
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
@@ -91,10 +92,7 @@ async fn append(tx: &mut PgConnection, deed: &AuditEntry) -> Result<(), StoreErr
 }
 
 async fn entries(store: &PostgresStore, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {
-    let before = match page.cursor.as_deref() {
-        None => i64::MAX,
-        Some(text) => text.parse().map_err(|_| StoreError::NotFound(format!("there is no cursor {text:?}")))?,
-    };
+    let before = number_of(page.cursor.as_deref())?.unwrap_or(i64::MAX);
     let limit = page.limit.clamp(1, MAX_PAGE) as usize;
     let end = sqlx::query("SELECT id FROM audit WHERE id < $1 ORDER BY id DESC OFFSET $2 LIMIT 1")
         .bind(before)

@@ -19,6 +19,7 @@ use super::messages::{MESSAGE_COLUMNS, message_row};
 use super::shards::shard_columns;
 use super::{PostgresStore, SLICE_ROWS, audits, bounded, commit, micros};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled};
+use crate::store::shared::paging::no_cursor;
 use crate::store::shared::text::clean;
 use crate::store::{
     DelayedFilter, DelayedStore, Due, Identity, Listing, MAX_PAGE, MessageRow, Moved, NewOutbound, Page, StoreError,
@@ -253,7 +254,7 @@ struct DelayedCursor {
 
 impl DelayedCursor {
     fn parse(text: &str) -> Result<Self, StoreError> {
-        let wrong = || StoreError::NotFound(format!("there is no cursor {text:?}"));
+        let wrong = || no_cursor(text);
         let (due, id) = text.split_once('.').ok_or_else(wrong)?;
         Ok(Self { due: due.parse().map_err(|_| wrong())?, id: id.parse().map_err(|_| wrong())? })
     }

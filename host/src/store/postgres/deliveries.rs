@@ -18,6 +18,7 @@ use sqlx::query_builder::QueryBuilder;
 use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::{PostgresStore, SLICE_ROWS, attempts, bounded};
+use crate::store::shared::paging::no_cursor;
 use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
 use crate::store::{
@@ -53,7 +54,7 @@ impl DeliveryCursor {
         let numbers: Option<Vec<i64>> = text.split('.').map(|number| number.parse().ok()).collect();
         match numbers.as_deref() {
             Some([at, position, offset]) => Ok(Self { at: *at, position: *position, offset: *offset }),
-            _ => Err(StoreError::NotFound(format!("there is no cursor {text:?}"))),
+            _ => Err(no_cursor(text)),
         }
     }
 

@@ -17,6 +17,7 @@ use super::error::at_statement;
 use super::identities::{lock_for_reserving, lock_for_taking, reserved, stored_identity};
 use super::{PostgresStore, audits, bounded, commit, micros};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
+use crate::store::shared::paging::{page_of, time_and_id_cursor, time_and_id_of};
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
     Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, HalfStore, Identity, Listing, MAX_PAGE,
@@ -439,21 +440,17 @@ async fn list(
     if let Some(state) = state {
         query.push(" AND state = ").push_bind(state.code());
     }
-    if let Some(cursor) = &page.cursor {
-        let place = cursor.split_once('.').and_then(|(at, id)| Some((at.parse::<i64>().ok()?, id.to_owned())));
-        let (at, id) = place.ok_or_else(|| StoreError::NotFound(format!("there is no cursor {cursor:?}")))?;
+    if let Some((at, id)) = time_and_id_of(page.cursor.as_deref())? {
         query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
     }
     push_topics(&mut query, topics);
     query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(i64::from(limit) + 1);
     let mut connection = store.pool.acquire().await.map_err(at_statement)?;
     let rows = query.build().persistent(false).fetch_all(&mut *connection).await.map_err(at_statement)?;
-    let mut items: Vec<HalfRow> = rows.iter().map(half_row).collect::<Result<_, _>>()?;
-    let more = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    with_messages(&mut connection, &mut items).await?;
-    let next = items.last().filter(|_| more).map(|last| format!("{}.{}", last.created_at.0, last.id));
-    Ok(Listing { items, next, truncated: false })
+    let items = rows.iter().map(half_row).collect::<Result<_, _>>()?;
+    let mut page = page_of(items, limit as usize, |last: &HalfRow| time_and_id_cursor(last.created_at, &last.id));
+    with_messages(&mut connection, &mut page.items).await?;
+    Ok(page)
 }
 
 /// Fills in the messages of transactions.

@@ -9,6 +9,7 @@ use sqlx::query_builder::QueryBuilder;
 use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::{PostgresStore, SLICE_ROWS, bounded};
+use crate::store::shared::paging::no_cursor;
 use crate::store::shared::text::clean;
 use crate::store::{
     Identity, Listing, MAX_PAGE, MAX_SAME_ID, MessageFilter, MessageRow, MessageStore, Page, SentBy, StoreError,
@@ -120,7 +121,7 @@ struct MessageCursor {
 
 impl MessageCursor {
     fn parse(text: &str) -> Result<Self, StoreError> {
-        let wrong = || StoreError::NotFound(format!("there is no cursor {text:?}"));
+        let wrong = || no_cursor(text);
         let (at, last) = text.split_once('.').ok_or_else(wrong)?;
         let (id, source, topic) = match last {
             "" => Default::default(),

@@ -16,6 +16,7 @@ use crate::store::redrive::{
     CANCELLED, DueItem, ItemAsk, ItemState, NewRedrive, RedriveId, RedriveItemRow, RedriveLease, RedriveRow,
     RedriveState, RedriveStore, RedriveWish,
 };
+use crate::store::shared::paging::{number_of, page_of};
 use crate::store::{Listing, MAX_PAGE, Page, StoreError, WriterId};
 
 /// A statement for the columns of a [`RedriveRow`] from `redrive r`.
@@ -66,12 +67,6 @@ async fn find(connection: &mut PgConnection, id: RedriveId) -> Result<Option<Red
 
 fn unknown(id: RedriveId) -> StoreError {
     StoreError::NotFound(format!("there is no redrive {id}: it is past retention, or the id is none"))
-}
-
-/// Reads a cursor that is a number.
-fn after(page: &Page) -> Result<Option<i64>, StoreError> {
-    let parse = |text: &String| text.parse().map_err(|_| StoreError::NotFound(format!("there is no cursor {text:?}")));
-    page.cursor.as_ref().map(parse).transpose()
 }
 
 #[async_trait]
@@ -141,17 +136,14 @@ async fn redrives(
         "WHERE r.id < $1 AND NOT (r.state = 5 AND r.started_at IS NULL) AND ($2::text[] IS NULL OR g.name = ANY($2))
          ORDER BY r.id DESC LIMIT $3"
     ))
-    .bind(after(page)?.unwrap_or(i64::MAX))
+    .bind(number_of(page.cursor.as_deref())?.unwrap_or(i64::MAX))
     .bind(groups)
     .bind(i64::try_from(limit + 1).unwrap_or(i64::MAX))
     .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;
-    let mut items = rows.iter().map(redrive_row).collect::<Result<Vec<_>, _>>()?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|row| row.id.to_string());
-    Ok(Listing { items, next, truncated: false })
+    let items = rows.iter().map(redrive_row).collect::<Result<_, _>>()?;
+    Ok(page_of(items, limit, |row: &RedriveRow| row.id.to_string()))
 }
 
 async fn items(store: &PostgresStore, id: RedriveId, page: &Page) -> Result<Listing<RedriveItemRow>, StoreError> {
@@ -163,7 +155,7 @@ async fn items(store: &PostgresStore, id: RedriveId, page: &Page) -> Result<List
          WHERE i.redrive_id = $1 AND i.seq > $2 ORDER BY i.seq LIMIT $3",
     )
     .bind(id.0)
-    .bind(after(page)?.unwrap_or(0))
+    .bind(number_of(page.cursor.as_deref())?.unwrap_or(0))
     .bind(i64::try_from(limit + 1).unwrap_or(i64::MAX))
     .fetch_all(&store.pool)
     .await
@@ -181,11 +173,8 @@ async fn items(store: &PostgresStore, id: RedriveId, page: &Page) -> Result<List
             finished_at: row.time_opt("finished_at")?,
         })
     };
-    let mut items = rows.iter().map(item).collect::<Result<Vec<_>, _>>()?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|row| row.seq.to_string());
-    Ok(Listing { items, next, truncated: false })
+    let items = rows.iter().map(item).collect::<Result<_, _>>()?;
+    Ok(page_of(items, limit, |row: &RedriveItemRow| row.seq.to_string()))
 }
 
 async fn move_by(store: &PostgresStore, id: RedriveId, wish: RedriveWish) -> Result<RedriveRow, StoreError> {

@@ -7,6 +7,7 @@
 pub(super) mod dialect;
 mod node_bindings;
 pub(super) mod outbox;
+pub(super) mod paging;
 mod sessions;
 pub(super) mod statement;
 pub(super) mod tables;

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::dialect::{StatementConnection as _, StoreDialect};
+use super::paging::{number_of, page_of};
 use super::statement::{SharedRow, Statement};
 use crate::store::undelivered::{
     NewUndelivered, Repaired, UndeliveredFilter, UndeliveredRow, UndeliveredStore, UndeliveredTotal,
@@ -62,11 +63,9 @@ impl<D: UndeliveredDialect> UndeliveredStore for D {
         filter: &UndeliveredFilter,
         page: &Page,
     ) -> Result<Listing<UndeliveredRow>, StoreError> {
-        let wrong = |text: &str| StoreError::NotFound(format!("there is no cursor {text:?}"));
-        let below = page.cursor.as_deref().map(|text| text.parse::<i64>().map_err(|_| wrong(text))).transpose()?;
         let limit = page.limit.clamp(1, MAX_PAGE);
         let mut query = Statement::new(select!(" FROM undelivered WHERE true"));
-        if let Some(below) = below {
+        if let Some(below) = number_of(page.cursor.as_deref())? {
             query.push(" AND id < ").push_bind(below);
         }
         if let Some(topics) = &filter.topics {
@@ -88,11 +87,8 @@ impl<D: UndeliveredDialect> UndeliveredStore for D {
         }
         query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit) + 1);
         let rows = self.read(query).await?;
-        let mut items = rows.into_iter().map(|mut row| undelivered_row(&mut row)).collect::<Result<Vec<_>, _>>()?;
-        let more = items.len() > limit as usize;
-        items.truncate(limit as usize);
-        let next = items.last().filter(|_| more).map(|last| last.id.to_string());
-        Ok(Listing { items, next, truncated: false })
+        let items = rows.into_iter().map(|mut row| undelivered_row(&mut row)).collect::<Result<_, _>>()?;
+        Ok(page_of(items, limit as usize, |last: &UndeliveredRow| last.id.to_string()))
     }
 
     async fn undelivered_one(&self, id: i64) -> Result<Option<UndeliveredRow>, StoreError> {

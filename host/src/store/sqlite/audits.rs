@@ -10,6 +10,7 @@ use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
 use super::slices::{SLICE_ROWS, rows};
 use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, AuditStore, ChainEnd, LINKS_STEP, deed};
+use crate::store::shared::paging::number_of;
 use crate::store::shared::text::clean;
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
@@ -32,10 +33,7 @@ fn entry(row: &SqliteRow) -> Result<AuditRow, StoreError> {
 #[async_trait]
 impl AuditStore for SqliteStore {
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {
-        let before = match page.cursor.as_deref() {
-            None => i64::MAX,
-            Some(text) => text.parse().map_err(|_| StoreError::NotFound(format!("there is no cursor {text:?}")))?,
-        };
+        let before = number_of(page.cursor.as_deref())?.unwrap_or(i64::MAX);
         let limit = page.limit.clamp(1, MAX_PAGE) as usize;
         let end: Option<i64> =
             sqlx::query_scalar("SELECT id FROM audit WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?")

@@ -15,6 +15,7 @@ use super::error::{commit_fault, fault};
 use super::identities::{KnownIdentity, known, stored_identity};
 use super::{SqliteStore, audits};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
+use crate::store::shared::paging::{page_of, time_and_id_cursor, time_and_id_of};
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
     Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, HalfStore, Identity, Listing, MAX_PAGE,
@@ -201,20 +202,17 @@ impl HalfStore for SqliteStore {
         if let Some(state) = state {
             query.push(" AND state = ").push_bind(state.code());
         }
-        if let Some(cursor) = &page.cursor {
-            let (at, id) = cursor_of(cursor)?;
+        if let Some((at, id)) = time_and_id_of(page.cursor.as_deref())? {
             query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
         }
         push_topics(&mut query, topics)?;
         query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(super::slices::rows(limit + 1));
         let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
         let rows = query.build().fetch_all(&mut *reader).await.map_err(fault)?;
-        let mut items: Vec<HalfRow> = rows.iter().map(half_row).collect::<Result<_, _>>()?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        with_messages(&mut reader, &mut items).await?;
-        let next = items.last().filter(|_| more).map(|last| format!("{}.{}", last.created_at.0, last.id));
-        Ok(Listing { items, next, truncated: false })
+        let items = rows.iter().map(half_row).collect::<Result<_, _>>()?;
+        let mut page = page_of(items, limit, |last: &HalfRow| time_and_id_cursor(last.created_at, &last.id));
+        with_messages(&mut reader, &mut page.items).await?;
+        Ok(page)
     }
 }
 
@@ -236,11 +234,6 @@ fn micros(duration: Duration) -> i64 {
 
 fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-}
-
-fn cursor_of(text: &str) -> Result<(i64, String), StoreError> {
-    let place = text.split_once('.').and_then(|(at, id)| Some((at.parse().ok()?, id.to_owned())));
-    place.ok_or_else(|| StoreError::NotFound(format!("there is no cursor {text:?}")))
 }
 
 async fn insert_items(tx: &mut SqliteConnection, half: &NewHalf) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ use sqlx::{QueryBuilder, Sqlite, SqlitePool};
 
 use super::columns::Columns;
 use super::error::fault;
+use crate::store::shared::paging::no_cursor;
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
 /// Most rows that one page reads, over all ranges.
@@ -38,9 +39,7 @@ impl ListPlace {
 pub(super) fn start(page: &Page) -> Result<(Option<ListPlace>, usize), StoreError> {
     let after = match &page.cursor {
         None => None,
-        Some(cursor) => Some(
-            ListPlace::decode(cursor).ok_or_else(|| StoreError::NotFound(format!("there is no cursor {cursor:?}")))?,
-        ),
+        Some(cursor) => Some(ListPlace::decode(cursor).ok_or_else(|| no_cursor(cursor))?),
     };
     Ok((after, page.limit.clamp(1, MAX_PAGE) as usize))
 }
