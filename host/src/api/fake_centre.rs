@@ -10,7 +10,7 @@ use super::fake_store::{FakeStore, absent};
 use crate::store::*;
 
 #[async_trait]
-impl Audits for FakeStore {
+impl AuditStore for FakeStore {
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {
         let world = self.read()?;
         let wanted = world.audited.iter().rev().filter(|row| filter.by.as_ref().is_none_or(|by| *by == row.by));
@@ -38,7 +38,7 @@ impl Audits for FakeStore {
 }
 
 #[async_trait]
-impl KeptState for FakeStore {
+impl StateStore for FakeStore {
     async fn state_value(&self, _: &str, _: &str, _: Option<Duration>) -> Result<Option<Bytes>, StoreError> {
         absent()
     }
@@ -53,7 +53,7 @@ impl KeptState for FakeStore {
 }
 
 #[async_trait]
-impl Sessions for FakeStore {
+impl SessionStore for FakeStore {
     async fn open_session(
         &self,
         hash: &[u8; 32],
@@ -85,7 +85,7 @@ impl Sessions for FakeStore {
 }
 
 #[async_trait]
-impl Minutes for FakeStore {
+impl MinuteStore for FakeStore {
     async fn put_minutes(&self, _: WriterId, _: &[MinuteRow], _: &[PaceRow]) -> Result<(), StoreError> {
         absent()
     }
@@ -110,7 +110,7 @@ impl Minutes for FakeStore {
 }
 
 #[async_trait]
-impl Troubles for FakeStore {
+impl FailureStore for FakeStore {
     async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError> {
         let world = self.read()?;
         let wanted = world.deliveries.iter().filter(|row| {

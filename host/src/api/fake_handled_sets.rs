@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 
 use super::fake_store::{FakeStore, absent};
-use crate::store::{DeliveryKey, HandledAt, HandledSets, StoreError};
+use crate::store::{DeliveryKey, HandledAt, HandledSetStore, StoreError};
 
 /// The handled sets of a world.
 #[derive(Default)]
@@ -17,7 +17,7 @@ pub struct FakeSets {
 }
 
 #[async_trait]
-impl HandledSets for FakeStore {
+impl HandledSetStore for FakeStore {
     async fn handled_at(&self, keys: &[DeliveryKey]) -> Result<Vec<Option<HandledAt>>, StoreError> {
         let world = self.read()?;
         Ok(keys.iter().map(|key| world.sets.handled.get(key).cloned()).collect())

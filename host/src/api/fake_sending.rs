@@ -13,7 +13,7 @@ use crate::store::undelivered::{
 use crate::store::*;
 
 #[async_trait]
-impl Outboxes for FakeStore {
+impl OutboxStore for FakeStore {
     async fn take_outbox(&self, _: (i32, i64), _: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
         absent()
     }
@@ -21,7 +21,10 @@ impl Outboxes for FakeStore {
     async fn ended(&self, _: &[Identity]) -> Result<Vec<Option<State>>, StoreError> {
         absent()
     }
+}
 
+#[async_trait]
+impl OutboxNoteStore for FakeStore {
     async fn note_outbox(&self, _: (i32, i64), _: &OutboxNote) -> Result<(), StoreError> {
         absent()
     }
@@ -40,7 +43,7 @@ impl Outboxes for FakeStore {
 }
 
 #[async_trait]
-impl Delayed for FakeStore {
+impl DelayedStore for FakeStore {
     async fn next_due(&self, _: &[(i32, i64)]) -> Result<Option<Duration>, StoreError> {
         absent()
     }
@@ -75,7 +78,7 @@ impl Delayed for FakeStore {
 }
 
 #[async_trait]
-impl Halves for FakeStore {
+impl HalfStore for FakeStore {
     async fn prepared_halves(&self, _: Option<&str>, _: u32) -> Result<u32, StoreError> {
         absent()
     }

@@ -34,11 +34,14 @@ pub(super) fn absent<T>() -> Result<T, StoreError> {
 }
 
 #[async_trait]
-impl Store for FakeStore {
+impl HealthStore for FakeStore {
     async fn ping(&self) -> Result<Timestamp, StoreError> {
         if self.world().away { Err(away()) } else { Ok(Timestamp(0)) }
     }
+}
 
+#[async_trait]
+impl NodeStore for FakeStore {
     async fn join(&self, _: &str, _: &Holder, _: Duration) -> Result<Joined, StoreError> {
         absent()
     }
@@ -65,7 +68,10 @@ impl Store for FakeStore {
             |name: &str, live| NodeRow { name: name.into(), joined_at: Timestamp(1), lease_until: Timestamp(2), live };
         Ok(vec![node("host-2", false), node("host-1", true)])
     }
+}
 
+#[async_trait]
+impl ClaimStore for FakeStore {
     async fn begin(&self, _: &str, _: &str, _: &str, _: &[(i32, Offset)]) -> Result<(), StoreError> {
         absent()
     }
@@ -77,7 +83,35 @@ impl Store for FakeStore {
     async fn skip_lost(&self, _: PositionId, _: i64, _: Offset, _: Offset, _: &str) -> Result<(), StoreError> {
         absent()
     }
+}
 
+#[async_trait]
+impl PositionStore for FakeStore {
+    async fn positions(&self) -> Result<Vec<PositionRow>, StoreError> {
+        Ok(self.read()?.positions.clone())
+    }
+
+    async fn lost_ranges(&self, filter: &LostRangeFilter, _: u32) -> Result<Vec<LostRange>, StoreError> {
+        drop(self.read()?);
+        let range = |group: &str, topic: &str| LostRange {
+            position: Some(PositionId(1)),
+            group: group.into(),
+            topic: topic.into(),
+            listener: None,
+            partition: 0,
+            from: Offset(3),
+            to: Offset(9),
+            why: "retention".into(),
+            found_at: Timestamp(1),
+        };
+        let has = |list: &Option<Vec<String>>, name: &String| list.as_ref().is_none_or(|list| list.contains(name));
+        let asked = |range: &LostRange| has(&filter.groups, &range.group) && has(&filter.topics, &range.topic);
+        Ok([range("stock", "order"), range("other", "secret")].into_iter().filter(asked).collect())
+    }
+}
+
+#[async_trait]
+impl SettleStore for FakeStore {
     async fn settle(&self, _: WriterId, _: i64, _: &[Part]) -> Result<Settled, StoreError> {
         absent()
     }
@@ -85,7 +119,10 @@ impl Store for FakeStore {
     async fn sequence(&self, _: WriterId) -> Result<i64, StoreError> {
         absent()
     }
+}
 
+#[async_trait]
+impl OpenRowStore for FakeStore {
     async fn open_records(&self, _: PositionId, _: &[Offset]) -> Result<Vec<Option<OpenRecord>>, StoreError> {
         absent()
     }
@@ -97,19 +134,21 @@ impl Store for FakeStore {
     async fn asked_lately(&self, _: Duration) -> Result<AskedLately, StoreError> {
         absent()
     }
+}
 
+#[async_trait]
+impl RerunStore for FakeStore {
     async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
         let mut world = self.read()?;
         world.asked.push(format!("ask {delivery}"));
         world.note();
         Ok(())
     }
+}
 
+#[async_trait]
+impl PluginStore for FakeStore {
     async fn put_version(&self, _: &NewVersion) -> Result<VersionRow, StoreError> {
-        absent()
-    }
-
-    async fn host_key(&self, _: &str) -> Result<[u8; 32], StoreError> {
         absent()
     }
 
@@ -137,6 +176,13 @@ impl Store for FakeStore {
         absent()
     }
 
+    async fn host_key(&self, _: &str) -> Result<[u8; 32], StoreError> {
+        absent()
+    }
+}
+
+#[async_trait]
+impl AcceptStore for FakeStore {
     async fn accept(&self, _: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
         absent()
     }
@@ -152,12 +198,18 @@ impl Store for FakeStore {
     async fn refuse_outbound(&self, _: &[RefusedMessage]) -> Result<(), StoreError> {
         absent()
     }
+}
 
-    async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError> {
+#[async_trait]
+impl ShardStore for FakeStore {
+    async fn lease_shards(&self, _: WriterId, _: u32, _: Duration) -> Result<Vec<(i32, i64)>, StoreError> {
         absent()
     }
+}
 
-    async fn lease_shards(&self, _: WriterId, _: u32, _: Duration) -> Result<Vec<(i32, i64)>, StoreError> {
+#[async_trait]
+impl OutboundStore for FakeStore {
+    async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError> {
         absent()
     }
 
@@ -165,11 +217,11 @@ impl Store for FakeStore {
         absent()
     }
 
-    async fn unsent_lanes(&self, _: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
+    async fn choose_partitions(&self, _: &[(i32, i64)], _: &[ChosenPartition]) -> Result<(), StoreError> {
         absent()
     }
 
-    async fn choose_partitions(&self, _: &[(i32, i64)], _: &[ChosenPartition]) -> Result<(), StoreError> {
+    async fn unsent_lanes(&self, _: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
         absent()
     }
 
@@ -183,7 +235,10 @@ impl Store for FakeStore {
         world.note();
         Ok(())
     }
+}
 
+#[async_trait]
+impl MessageStore for FakeStore {
     async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
         let world = self.read()?;
         let kept = world.messages.iter().filter(|row| {
@@ -202,7 +257,10 @@ impl Store for FakeStore {
     async fn message_of(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
         Ok(self.read()?.messages.iter().find(|row| row.identity() == *message).cloned())
     }
+}
 
+#[async_trait]
+impl DeliveryStore for FakeStore {
     async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError> {
         let world = self.read()?;
         let kept = world.deliveries.iter().filter(|row| {
@@ -221,32 +279,13 @@ impl Store for FakeStore {
     async fn attempts(&self, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError> {
         Ok(keys.iter().map(|_| Vec::new()).collect())
     }
+}
 
-    async fn positions(&self) -> Result<Vec<PositionRow>, StoreError> {
-        Ok(self.read()?.positions.clone())
-    }
-
+#[async_trait]
+impl GroupStore for FakeStore {
     async fn totals(&self) -> Result<Vec<GroupTotals>, StoreError> {
         drop(self.read()?);
         Ok(vec![GroupTotals { group: "stock".into(), handled: 5, ..GroupTotals::default() }])
-    }
-
-    async fn lost_ranges(&self, filter: &LostRangeFilter, _: u32) -> Result<Vec<LostRange>, StoreError> {
-        drop(self.read()?);
-        let range = |group: &str, topic: &str| LostRange {
-            position: Some(PositionId(1)),
-            group: group.into(),
-            topic: topic.into(),
-            listener: None,
-            partition: 0,
-            from: Offset(3),
-            to: Offset(9),
-            why: "retention".into(),
-            found_at: Timestamp(1),
-        };
-        let has = |list: &Option<Vec<String>>, name: &String| list.as_ref().is_none_or(|list| list.contains(name));
-        let asked = |range: &LostRange| has(&filter.groups, &range.group) && has(&filter.topics, &range.topic);
-        Ok([range("stock", "order"), range("other", "secret")].into_iter().filter(asked).collect())
     }
 
     async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
@@ -261,14 +300,17 @@ impl Store for FakeStore {
     async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
         Ok(self.read()?.paused.clone())
     }
+}
 
+#[async_trait]
+impl PruneStore for FakeStore {
     async fn prune(&self, _: Duration) -> Result<bool, StoreError> {
         absent()
     }
 }
 
 #[async_trait]
-impl AddressLeases for FakeStore {
+impl AddressLeaseStore for FakeStore {
     async fn hold_addresses(&self, _: &AddressWish) -> Result<AddressShare, StoreError> {
         absent()
     }
@@ -283,7 +325,7 @@ impl AddressLeases for FakeStore {
 }
 
 #[async_trait]
-impl Broadcasts for FakeStore {
+impl ListenerStore for FakeStore {
     async fn listen(&self, _: &Listen) -> Result<Listening, StoreError> {
         absent()
     }
@@ -316,7 +358,7 @@ impl Broadcasts for FakeStore {
 }
 
 #[async_trait]
-impl redrive::Redrives for FakeStore {
+impl redrive::RedriveStore for FakeStore {
     async fn plan_redrive(&self, _: &redrive::NewRedrive) -> Result<redrive::RedriveRow, StoreError> {
         absent()
     }
@@ -367,7 +409,7 @@ impl redrive::Redrives for FakeStore {
 }
 
 #[async_trait]
-impl GiveUps for FakeStore {
+impl GiveUpStore for FakeStore {
     async fn give_up(&self, delivery: &DeliveryKey, give_up: &GiveUp) -> Result<(), StoreError> {
         let mut world = self.read()?;
         world.asked.push(format!("give up {delivery} {give_up:?}"));
@@ -377,7 +419,7 @@ impl GiveUps for FakeStore {
 }
 
 #[async_trait]
-impl NodeBindings for FakeStore {
+impl NodeBindingStore for FakeStore {
     async fn keep_bindings(&self, _: &str, _: &[NodeBinding]) -> Result<(), StoreError> {
         absent()
     }
@@ -388,7 +430,7 @@ impl NodeBindings for FakeStore {
 }
 
 #[async_trait]
-impl seek::Seeks for FakeStore {
+impl seek::SeekStore for FakeStore {
     async fn seek(&self, _: &[seek::SeekMove], _: &str) -> Result<Vec<Offset>, StoreError> {
         absent()
     }

@@ -10,12 +10,12 @@ use courier_core::retention::NearEnd;
 
 use super::fake_store::{FakeStore, absent};
 use crate::store::{
-    Copies, Dedupe, Endangered, Growth, HandledBy, Incarnations, PositionId, RecordCopies, SameTopic, SeenLogEnd,
-    StoreError, TopicOfGroup,
+    Copies, DedupeStore, Endangered, Growth, HandledBy, IncarnationStore, PositionId, RecordCopyStore, SameTopic,
+    SeenLogEnd, StoreError, TopicOfGroup,
 };
 
 #[async_trait]
-impl Incarnations for FakeStore {
+impl IncarnationStore for FakeStore {
     async fn end_vanished(&self, _: &TopicOfGroup<'_>, _: Option<&str>, _: i32) -> Result<Vec<i32>, StoreError> {
         absent()
     }
@@ -34,7 +34,7 @@ impl Incarnations for FakeStore {
 }
 
 #[async_trait]
-impl RecordCopies for FakeStore {
+impl RecordCopyStore for FakeStore {
     async fn endangered(&self, _: PositionId, _: &NearEnd, _: u32) -> Result<Endangered, StoreError> {
         absent()
     }
@@ -49,7 +49,7 @@ impl RecordCopies for FakeStore {
 }
 
 #[async_trait]
-impl Dedupe for FakeStore {
+impl DedupeStore for FakeStore {
     async fn handled_within(&self, _: &HandledBy, _: &[SameTopic], _: Duration) -> Result<Vec<bool>, StoreError> {
         absent()
     }

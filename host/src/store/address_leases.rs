@@ -1,14 +1,13 @@
 //! Addresses of pushed services: which host pushes broadcasts to which of them.
 //!
 //! With `each = true` every address that the name of a service has is a listener
-//! of its own. One host at a time pushes to it, for as long as it holds the
-//! lease on it. [`share`] decides which addresses a host has; both dialects call
-//! it in the transaction that writes the leases, and under a lock of the group,
-//! so that no two hosts decide at once.
+//! of its own. One host at a time pushes to an address, as long as it holds the
+//! lease on it. [`share`] decides which addresses a host has. Both dialects call it
+//! in the transaction that writes the leases and under a lock of the group, so that
+//! no two hosts decide at once.
 //!
-//! The lease keeps hosts from taking an address from one another; that what an
-//! earlier holder writes late is refused is the work of the epoch, as it is for
-//! every position.
+//! The lease keeps hosts from taking an address from one another. What an earlier
+//! holder writes late is refused by the epoch, as it is for every position.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash as _, Hasher as _};
@@ -19,7 +18,7 @@ use async_trait::async_trait;
 
 use super::StoreError;
 
-/// A host that pushes to a service, and what it sees of it.
+/// What a host that pushes to a service asks for: its share of the addresses.
 #[derive(Clone, Debug)]
 pub struct AddressWish {
     /// The group whose handler the service is.
@@ -28,23 +27,23 @@ pub struct AddressWish {
     pub service: String,
     /// The host.
     pub node: String,
-    /// The addresses that the name has.
+    /// The addresses that the name resolves to on this host.
     pub addresses: Vec<String>,
-    /// For how long they are its own unless it says so again.
+    /// How long the leases of its share last unless it asks again.
     pub lease: Duration,
 }
 
 /// The addresses of one host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressShare {
-    /// It pushes to these.
+    /// The addresses that it pushes to.
     pub held: Vec<String>,
-    /// It holds these too, and is to let go of them once it has stopped: others
-    /// have less, or the name does not lead there any more.
+    /// The addresses that it still holds and has to release once it has stopped
+    /// pushing: other hosts have fewer, or the name no longer resolves to them.
     pub surplus: Vec<String>,
 }
 
-/// Who pushes to an address.
+/// The lease on an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressLeaseRow {
     pub group: String,
@@ -52,19 +51,20 @@ pub struct AddressLeaseRow {
     pub address: String,
     /// The host that holds it, or held it last.
     pub node: String,
-    /// Whether its lease is good.
+    /// Whether the lease is live.
     pub live: bool,
 }
 
-/// The verbs that concern the addresses of pushed services.
+/// Leases addresses of pushed services to hosts: `consume/consumer/` pushes to what
+/// its host holds, and the API lists the leases.
 #[async_trait]
-pub trait AddressLeases {
-    /// Says that a host pushes to a service, and hands it its share of the
-    /// addresses; the leases of the whole share are good from now on.
+pub trait AddressLeaseStore {
+    /// Records that a host pushes to a service, and leases it its share of the
+    /// addresses. The leases of the whole share begin anew.
     async fn hold_addresses(&self, wish: &AddressWish) -> Result<AddressShare, StoreError>;
 
-    /// Lets go of addresses that a host holds. Without any it lets go of the
-    /// service as a whole: the next who asks takes what it had.
+    /// Releases addresses that a host holds. With an empty list the host leaves the
+    /// service, and the next host that asks takes what it had.
     async fn release_addresses(
         &self,
         group: &str,
@@ -73,7 +73,7 @@ pub trait AddressLeases {
         addresses: &[String],
     ) -> Result<(), StoreError>;
 
-    /// Every lease, also those that are over.
+    /// Lists every lease, also those that have ended.
     async fn address_leases(&self) -> Result<Vec<AddressLeaseRow>, StoreError>;
 }
 
@@ -84,14 +84,14 @@ pub fn is_address(listener: &str) -> bool {
     listener.parse::<SocketAddr>().is_ok()
 }
 
-/// The part of a service's addresses that `node` holds. `hosts` are the hosts
-/// that push to the service, `node` among them, and `leases` the holders whose
-/// leases are good.
+/// Decides which of a service's addresses `node` holds. `hosts` are the hosts that
+/// push to the service, `node` among them, and `leases` the live leases: the holder
+/// of each address.
 ///
-/// No host has more than an equal part, rounded up; so a new one finds some that
-/// the others let go, and those of one that died are taken at once. What a host
-/// has it keeps. Which of the free ones it takes differs from host to host, so
-/// that they do not all begin with the same.
+/// No host has more than an equal part, rounded up. So the others release some
+/// addresses for a new host, and those of a host that died are taken at once. A host
+/// keeps what it has. The order in which it takes free addresses differs from host to
+/// host, so that hosts do not all want the same ones first.
 #[must_use]
 pub fn share(node: &str, hosts: &[String], addresses: &[String], leases: &BTreeMap<String, String>) -> AddressShare {
     let others = hosts.iter().filter(|host| *host != node).count();

@@ -1,17 +1,16 @@
-//! The audit log: who changed what, each entry sealed to the one before.
+//! The audit log: who changed what, each entry chained to the one before.
 //!
-//! An entry's hash covers the hash before it and all of its own fields, so
-//! that nothing can be altered, taken out or put in between without the chain
-//! showing it. Entries are appended one at a time, under the lock of the
-//! chain's head. Retention removes the oldest and keeps the hash of the last
-//! one removed as the anchor that the rest hangs on.
+//! An entry's hash covers the hash before it and all of its own fields, so that the
+//! chain shows when an entry was altered, removed or inserted. Entries are appended
+//! one at a time, under the lock of the chain's head. Retention removes the oldest
+//! entries and keeps the hash of the last one removed as the anchor of the rest.
 //!
-//! An entry commits with the change that it tells of, or neither does. Whoever
-//! asks for a change calls the verb by [`in_name_of`]; the verb appends the
-//! [`AuditEntry`] as the last thing that its transaction does, so that the lock of the
-//! chain is held for a moment only and comes after every other lock. Who asks is
-//! a circumstance of the call and no argument of the verb, since the host uses
-//! the same verbs in nobody's name.
+//! An entry commits with the change that it records, or neither does. A caller that
+//! acts for a person calls the verb by [`in_name_of`]. The verb appends the
+//! [`AuditEntry`] as the last step of its transaction, so that the lock of the chain
+//! is held for a moment only and comes after every other lock. The person is passed
+//! in a task-local and not as an argument, because the host also calls the same verbs
+//! itself, and then no entry is written.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -23,19 +22,19 @@ use sha2::{Digest, Sha256};
 
 use super::{Listing, Page, StoreError};
 
-/// The hash that the first entry hangs on.
+/// The hash before the first entry.
 pub const GENESIS: [u8; 32] = [0; 32];
 
-/// Entries that one step of a verification reads.
+/// Entries that one step of a verification reads: a bound on what one response of the
+/// API holds in memory.
 pub const LINKS_STEP: u32 = 1_000;
 
 tokio::task_local! {
-    /// What the verb that runs in this task does in somebody's name, until a
-    /// transaction takes it.
+    /// The entry of the verb that runs in this task, until a transaction takes it.
     static DEED: RefCell<Option<AuditEntry>>;
 }
 
-/// What somebody does: an entry before it has its place.
+/// What a person does: an entry before it has its place in the chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditEntry {
     /// Who: the name of a token.
@@ -49,8 +48,8 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// The entry that it is in its place, sealed to the one before. `clean` is
-    /// how a store writes text: an entry is sealed as it is written.
+    /// The entry in its place, chained to the one before. `clean` is how a store
+    /// writes text, since the hash covers the text as it is stored.
     #[must_use]
     pub(crate) fn sealed<'a, T: Into<String>>(
         &'a self,
@@ -68,26 +67,26 @@ impl AuditEntry {
     }
 }
 
-/// Runs a verb in somebody's name: `deed` is in the audit log if, and only if,
-/// what the verb changes is in the store. A verb that fails or finds nothing to
-/// change leaves no entry.
+/// Runs a verb for a person: `deed` is in the audit log if, and only if, what the verb
+/// changes is in the store. A verb that fails or finds nothing to change leaves no
+/// entry.
 ///
-/// The verb must not hand its work to another task: the deed stays in this one.
+/// The verb must not move its work to another task, which would not see the entry.
 pub async fn in_name_of<T>(deed: AuditEntry, verb: impl Future<Output = T>) -> T {
     DEED.scope(RefCell::new(Some(deed)), verb).await
 }
 
-/// Takes the deed that a transaction is about to commit; none when the verb runs
-/// in nobody's name.
+/// Takes the entry that a transaction is about to commit; `None` when the verb does
+/// not run for a person.
 #[must_use]
 pub(crate) fn deed() -> Option<AuditEntry> {
     DEED.try_with(|deed| deed.try_borrow_mut().ok().and_then(|mut deed| deed.take())).ok().flatten()
 }
 
-/// What was done, by whom.
+/// An entry of the audit log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditRow {
-    /// The order; ascending, maybe with gaps.
+    /// The entry's number: ascending, with gaps.
     pub id: i64,
     /// When, by the store's clock.
     pub at: Timestamp,
@@ -99,15 +98,16 @@ pub struct AuditRow {
     pub subject: String,
     /// Anything else, for people; empty when there is nothing.
     pub detail: String,
-    /// The hash of the entry before; none for one from before the chain.
+    /// The hash of the entry before; `None` in a row that is older than the chain.
     pub previous: Option<Bytes>,
-    /// The hash of this entry.
+    /// The hash of this entry; `None` in a row that is older than the chain.
     pub hash: Option<Bytes>,
 }
 
 impl AuditRow {
-    /// The hash that this entry must have after `previous`. Each text is
-    /// preceded by its length, so that none can lend a letter to the next.
+    /// Computes the hash that this entry must have after `previous`. The length of
+    /// each text precedes it, so that moving a letter from one field to the next
+    /// changes the hash.
     #[must_use]
     pub fn seal(&self, previous: &[u8]) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -149,8 +149,8 @@ pub struct ChainEnd {
 /// A part of the chain, read at one moment.
 #[derive(Clone, Debug)]
 pub struct AuditLinks {
-    /// The last entry that retention removed, or the last one from before the
-    /// chain with [`GENESIS`].
+    /// The last entry that retention removed, or the last one that is older than the
+    /// chain, with [`GENESIS`].
     pub anchor: ChainEnd,
     /// The newest entry.
     pub head: ChainEnd,
@@ -158,18 +158,18 @@ pub struct AuditLinks {
     pub entries: Vec<AuditRow>,
 }
 
-/// The verbs of the audit log.
+/// Reads and verifies the audit log, for the API.
 #[async_trait]
-pub trait Audits: Send + Sync {
-    /// Entries, newest first.
+pub trait AuditStore: Send + Sync {
+    /// Lists entries, newest first.
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError>;
 
-    /// Appends an entry of what changes nothing in the store, such as an attempt
-    /// to sign in that was refused.
+    /// Appends an entry that no change of the store carries, such as a refused
+    /// sign-in.
     async fn record_deed(&self, deed: &AuditEntry) -> Result<(), StoreError>;
 
-    /// The ends of the chain and at most [`LINKS_STEP`] entries after `after`
-    /// and after the anchor, all of one moment.
+    /// Reads the ends of the chain and at most [`LINKS_STEP`] entries after `after` and
+    /// after the anchor, in one snapshot.
     async fn audit_links(&self, after: i64) -> Result<AuditLinks, StoreError>;
 }
 

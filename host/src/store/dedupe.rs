@@ -1,5 +1,5 @@
-//! Which messages a group has handled: what a deduping binding asks before it
-//! runs a delivery.
+//! Which messages a group has handled. A binding that drops duplicates asks this
+//! before it runs a delivery.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use async_trait::async_trait;
 
 use super::{SourceHash, StoreError};
 
-/// Ids that one question may have.
+/// Messages that one call may ask about: a bound on the statement's parameters.
 pub const MAX_IDS: usize = 256;
 
-/// Who handled a message.
+/// The handler that is asked about.
 #[derive(Clone, Debug)]
 pub struct HandledBy {
     pub group: String,
@@ -21,7 +21,7 @@ pub struct HandledBy {
     pub listener: Option<String>,
 }
 
-/// What tells a message from others of its topic.
+/// A message within a topic: its id and source.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SameTopic {
     pub id: String,
@@ -29,13 +29,13 @@ pub struct SameTopic {
     pub source: SourceHash,
 }
 
-/// The verb that concerns duplicates.
+/// Finds duplicates, for the owners in `consume/owner/`.
 #[async_trait]
-pub trait Dedupe {
-    /// Whether the handler of `who` handled each message within the window
-    /// before now, by the store's clock; at most [`MAX_IDS`]. What was dropped
-    /// as a duplicate was not handled then, so that the window does not move
-    /// with each of them.
+pub trait DedupeStore {
+    /// Finds, for each of at most [`MAX_IDS`] messages, whether the handler of `who`
+    /// handled it within the `window` before now. A delivery that was dropped as a
+    /// duplicate does not count as handled: otherwise each duplicate would extend the
+    /// window.
     async fn handled_within(
         &self,
         who: &HandledBy,

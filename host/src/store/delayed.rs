@@ -1,10 +1,10 @@
 //! Messages that wait until they are due.
 //!
-//! A delayed message has its row among the messages at once, COMMITTED and
-//! without a place, and its record in a row of its own. When that is due by
-//! the store's clock it becomes an outbound row, in one transaction and under
-//! the epoch of its shard; from there on it goes the one way out. Cancelling
-//! takes the same row away, so that of the two exactly one happens.
+//! A delayed message has its row among the messages at once, COMMITTED and without a
+//! place in Kafka, and its record in a row of its own. Once that row is due by the
+//! store's clock it becomes an outbound row, in one transaction and under the epoch of
+//! its shard, and the relay sends it. Cancelling deletes the same row, so that exactly
+//! one of the two happens.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use super::{Identity, Listing, MessageRow, Page, StoreError};
 
 /// Rows that one move takes at most.
 pub const MOVE_ROWS: u32 = 1_000;
-/// Rows of one shard that one move takes at most: what is due is found shard
-/// by shard, so that a million that wait cost no more than a thousand.
+/// Rows of one shard that one move takes at most. Due rows are found shard by shard,
+/// so that a million waiting rows cost no more than a thousand.
 pub const MOVE_SHARD_ROWS: u32 = 64;
-/// What the reason of a cancelled message is.
+/// The reason of a cancelled message.
 pub const CANCELLED: &str = "cancelled";
 
 /// When a message is due.
@@ -28,17 +28,17 @@ pub const CANCELLED: &str = "cancelled";
 pub enum Due {
     /// At this time.
     At(Timestamp),
-    /// This long after the store takes it, by the store's own clock.
+    /// This long after the store accepts it, by the store's clock.
     After(Duration),
 }
 
-/// What a move found.
+/// What a move did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moved {
-    /// Rows that are the relay's now.
+    /// Rows that became outbound rows.
     pub rows: u32,
-    /// How long until the next row is due, by the store's clock; zero when one
-    /// is, none when none waits.
+    /// How long until the next row is due, by the store's clock: zero when one is due
+    /// already, `None` when none waits.
     pub next: Option<Duration>,
 }
 
@@ -59,30 +59,30 @@ pub struct DelayedFilter {
     pub to: Option<Timestamp>,
 }
 
-/// The verbs of delayed messages. They come in by [`super::Store::accept`].
+/// Moves, cancels and lists delayed messages: `publish/relay/` moves them, and the API
+/// does the rest. [`AcceptStore::accept`](super::AcceptStore::accept) stores them.
 #[async_trait]
-pub trait Delayed: Send + Sync + 'static {
-    /// How long until the first row of these shards is due, by the store's
-    /// clock; zero when one is, none when none waits. Writes nothing.
+pub trait DelayedStore: Send + Sync + 'static {
+    /// Reads how long it takes until the first row of these shards is due, by the
+    /// store's clock: zero when one is due already, `None` when none waits.
     async fn next_due(&self, shards: &[(i32, i64)]) -> Result<Option<Duration>, StoreError>;
 
-    /// Makes outbound rows of what is due in these shards, at most
-    /// [`MOVE_ROWS`] and in the order in which it is due. Shards whose epoch
-    /// moved on are left alone. `away` says that Kafka is known to be away,
-    /// and why: the messages are SEND_FAIL then, and retrying.
+    /// Makes outbound rows of what is due in these shards, at most [`MOVE_ROWS`], in the
+    /// order in which it is due. Shards with a newer epoch are left alone. If Kafka is
+    /// known to be away, `away` says why, and the messages become SEND_FAIL with
+    /// `retrying`.
     async fn move_due(&self, shards: &[(i32, i64)], away: Option<&str>) -> Result<Moved, StoreError>;
 
-    /// Takes a message back that has not gone out yet: SEND_FAIL, with the
-    /// reason [`CANCELLED`]. Again, it answers the same. `Conflict` says what
-    /// became of one that cannot be cancelled any more, `NotFound` names one
-    /// that is not known.
+    /// Cancels a message that is not due yet: it becomes SEND_FAIL with the reason
+    /// [`CANCELLED`]. A second call returns the same. `Conflict` says what became of a
+    /// message that can no longer be cancelled; `NotFound` means that it is unknown.
     async fn cancel(&self, message: &Identity) -> Result<MessageRow, StoreError>;
 
-    /// Delayed messages that wait, the one that is due first first.
+    /// Lists the delayed messages that wait, by the time at which they are due.
     async fn delayed(&self, filter: &DelayedFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError>;
 }
 
-/// Whether a message was taken back before it was due.
+/// Whether a message was cancelled before it was due.
 #[must_use]
 pub fn is_cancelled(row: &MessageRow) -> bool {
     row.state == State::SendFail
@@ -113,8 +113,8 @@ pub fn not_cancelled(row: &MessageRow) -> String {
     }
 }
 
-/// A time as the next whole millisecond. Kafka's times have no more digits,
-/// and a record must not seem to be earlier than its message was due.
+/// Rounds a time up to a whole millisecond. Kafka's times have no more digits, and a
+/// record's time must not be earlier than the time at which its message was due.
 #[must_use]
 pub fn whole_millisecond(time: Timestamp) -> Timestamp {
     match time.0.rem_euclid(1_000) {

@@ -1,4 +1,4 @@
-//! What can go wrong at the store, by what the caller does next.
+//! Errors of the store, by what the caller does next.
 
 use thiserror::Error;
 
@@ -14,10 +14,9 @@ pub enum StoreError {
     /// itself; the caller waits and repeats the whole verb.
     #[error("the store's session is of no use any more: {0}")]
     StaleSession(String),
-    /// The store refuses the write for a cause that lasts until somebody mends
-    /// it and that no other row would escape: a missing permission or table, a
-    /// full disk, a read-only file. The caller keeps what it has, says so, and
-    /// tries again ever more rarely.
+    /// The store refuses the write for a cause that concerns every row and lasts until a
+    /// person mends it: a missing permission or table, a full disk, a read-only file. The
+    /// caller keeps what it has, reports it, and tries again at growing intervals.
     #[error("the store refuses to write: {0}")]
     Refused(String),
     /// The answer to a commit was lost. The caller asks the store whether its
@@ -27,8 +26,8 @@ pub enum StoreError {
     /// The store refuses the data itself. The caller finds the row at fault.
     #[error("the store refuses the data: {0}")]
     Data(String),
-    /// Somebody else's right: a newer epoch, another process with this node's
-    /// name, a lease that ran out.
+    /// Another holder has the right to do this: a newer epoch, another process with this
+    /// node's name, a lease that ran out.
     #[error("{0}")]
     Fenced(String),
     /// The thing named does not exist.
@@ -43,14 +42,14 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same call may succeed later without anybody's doing.
+    /// Whether the same call may succeed later by itself.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::StaleSession(_) | Self::CommitUnknown(_))
     }
 
-    /// Whether the same call may succeed later, be it that somebody has to mend
-    /// the store first. What it would have written must be kept until then.
+    /// Whether the same call may succeed later, even if a person has to mend the store
+    /// first. The caller must keep what it would have written until then.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         self.is_transient() || matches!(self, Self::Refused(_))

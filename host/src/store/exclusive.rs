@@ -1,9 +1,9 @@
 //! Migrations that a running host of an older version cannot live with.
 //!
-//! Most migrations add to the schema, and older hosts go on beside the newer
-//! one until they are replaced in their turn. One that changes what an older
-//! host writes by is named in [`EXCLUSIVE`]: whoever opens the store waits
-//! before it until no node holds a live lease, and the log says for whom.
+//! Most migrations add to the schema, and older hosts go on beside the newer one
+//! until they are replaced in their turn. A migration that an older host cannot write
+//! after is named in [`EXCLUSIVE`]. A host that opens the store waits before such a
+//! migration until no node holds a live lease, and logs which nodes it waits for.
 
 use std::time::Duration;
 
@@ -13,24 +13,24 @@ use tracing::{info, warn};
 
 use super::StoreError;
 
-/// The migrations that run only while no host does. 12 changes the key of the
-/// messages, by which older hosts write.
+/// The migrations that run only while no host does. Migration 12 changes the primary
+/// key of the messages, and an older host would insert under the old one.
 const EXCLUSIVE: &[i64] = &[12];
 
-/// First and longest pause between looks at the leases.
-const LOOK_FIRST: Duration = Duration::from_millis(100);
-const LOOK_LONGEST: Duration = Duration::from_secs(2);
-/// First and longest pause between two lines of the log about one wait.
-const SAY_FIRST: Duration = Duration::from_secs(30);
-const SAY_LONGEST: Duration = Duration::from_secs(600);
+/// First and longest pause between two polls of the leases.
+const POLL_FIRST: Duration = Duration::from_millis(100);
+const POLL_LONGEST: Duration = Duration::from_secs(2);
+/// First and longest pause between two log lines about one wait.
+const LOG_FIRST: Duration = Duration::from_secs(30);
+const LOG_LONGEST: Duration = Duration::from_secs(600);
 
-/// What is asked of a database before its migrations run.
+/// A connection to a database whose migrations have not run.
 #[async_trait]
 pub(super) trait Unmigrated: Send {
-    /// The migrations that it has; none of an empty database.
+    /// Reads the versions of the migrations that it has; an empty database has none.
     async fn applied(&mut self) -> Result<Vec<i64>, StoreError>;
 
-    /// The names of the nodes that hold a live lease.
+    /// Reads the names of the nodes that hold a live lease.
     async fn live_nodes(&mut self) -> Result<Vec<String>, StoreError>;
 }
 
@@ -42,8 +42,8 @@ pub(super) async fn wait_until_alone(database: &mut impl Unmigrated) -> Result<(
     let applied = database.applied().await?;
     let due = EXCLUSIVE.iter().find(|version| !applied.contains(version));
     let Some(migration) = due.filter(|_| !applied.is_empty()) else { return Ok(()) };
-    let mut pause = LOOK_FIRST;
-    let (mut say_at, mut say_pause) = (Instant::now(), SAY_FIRST);
+    let mut pause = POLL_FIRST;
+    let (mut log_at, mut log_pause) = (Instant::now(), LOG_FIRST);
     let mut waited = false;
     loop {
         let nodes = database.live_nodes().await?;
@@ -53,18 +53,18 @@ pub(super) async fn wait_until_alone(database: &mut impl Unmigrated) -> Result<(
             }
             return Ok(());
         }
-        if Instant::now() >= say_at {
+        if Instant::now() >= log_at {
             warn!(
                 migration,
                 nodes = %nodes.join(", "),
                 "the store waits to be migrated until these nodes are stopped: hosts of an older version cannot run beside this one"
             );
-            say_at = Instant::now() + say_pause;
-            say_pause = (say_pause * 2).min(SAY_LONGEST);
+            log_at = Instant::now() + log_pause;
+            log_pause = (log_pause * 2).min(LOG_LONGEST);
         }
         waited = true;
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LOOK_LONGEST);
+        pause = (pause * 2).min(POLL_LONGEST);
     }
 }
 

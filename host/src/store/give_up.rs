@@ -1,15 +1,15 @@
 //! Giving open deliveries up.
 //!
-//! A person's word is a mark on the open row, which the owner of its partition
-//! finds as it finds a request to run (see [`Store::asked`](super::Store::asked)).
-//! The owner ends the delivery in its lane's turn, under its epoch; nobody else
-//! writes an outcome.
+//! A person's decision is a mark on the open row. The owner of its partition finds the
+//! mark as it finds a requested rerun, see [`OpenRowStore::asked`](super::OpenRowStore::asked),
+//! and ends the delivery in its lane's turn and under its epoch, since nobody but the
+//! owner writes an outcome.
 
 use async_trait::async_trait;
 
 use super::{DeliveryKey, StoreError};
 
-/// What a person said of a delivery that is given up.
+/// A person's decision to give a delivery up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GiveUp {
     pub reason: String,
@@ -17,11 +17,11 @@ pub struct GiveUp {
     pub dead_letter: bool,
 }
 
-/// The verb that gives deliveries up.
+/// Gives deliveries up, for the API.
 #[async_trait]
-pub trait GiveUps {
-    /// Marks an open delivery as given up; a later request to run it takes the
-    /// mark off. `Conflict` for one that is final or in its first flight,
+pub trait GiveUpStore {
+    /// Marks an open delivery as given up. A later request to run it removes the mark.
+    /// `Conflict` for a delivery that is final or whose first attempt has not ended,
     /// `NotFound` for an unknown one.
     async fn give_up(&self, delivery: &DeliveryKey, give_up: &GiveUp) -> Result<(), StoreError>;
 }

@@ -4,17 +4,16 @@
 //! ```text
 //! PREPARED  -> COMMITTED     the sender said so, or its check URL did
 //!           -> ROLLED_BACK   the same
-//!           -> ABANDONED     nobody said anything, and the check URL answered
-//!                            as often as it is asked without knowing
+//!           -> ABANDONED     nobody ended it in time, and the check URL did not
+//!                            know within the number of calls that it gets
 //! ABANDONED -> COMMITTED     the sender, or a person, said so after all
 //!           -> ROLLED_BACK   the same
 //! ```
 //!
-//! COMMITTED and ROLLED_BACK are final. While a transaction is PREPARED nobody
-//! else can take the identities of its messages, so that it can commit. A commit
-//! writes the messages and the rows through which they go to Kafka in the
-//! transaction that changes the state. An ABANDONED one keeps its records until
-//! retention.
+//! COMMITTED and ROLLED_BACK are final. While a transaction is PREPARED no other message
+//! can take the identities of its messages, so that it can commit. A commit writes the
+//! messages and their outbound rows in the transaction of the store that changes the
+//! state. An ABANDONED one keeps its records until retention.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -26,21 +25,22 @@ use courier_core::status::State;
 
 use super::{Due, Identity, Listing, NewMessage, NewOutbound, Page, SentBy, StoreError};
 
-/// Where a transaction stands.
+/// The state of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HalfState {
-    /// Its sender has not said what became of it.
+    /// Its sender has neither committed it nor rolled it back.
     Prepared,
     /// Its messages exist.
     Committed,
-    /// They never will.
+    /// Its messages are never sent.
     RolledBack,
-    /// Nobody said anything in time: they never will either.
+    /// Nobody ended it in time. Its messages are not sent unless somebody commits it
+    /// after all.
     Abandoned,
 }
 
 impl HalfState {
-    /// All of them; a transaction begins with the first.
+    /// All states; a transaction begins with the first.
     pub const ALL: [Self; 4] = [Self::Prepared, Self::Committed, Self::RolledBack, Self::Abandoned];
 
     /// The word that people and programs see.
@@ -90,11 +90,11 @@ impl FromStr for HalfState {
 pub struct NewHalf {
     /// Its id, made by the host.
     pub id: String,
-    /// What is sent if it commits, in order; each has its outbound row.
+    /// The messages that are sent if it commits, in order. Each has its outbound row.
     pub messages: Vec<NewMessage>,
-    /// Where it is asked what became of it.
+    /// The URL at which its sender is asked how it ended.
     pub check_url: Option<String>,
-    /// How long its sender has before it is asked, or it is abandoned.
+    /// How long its sender has before it is asked, or the transaction is abandoned.
     pub timeout: Duration,
 }
 
@@ -111,25 +111,24 @@ pub struct HalfMessage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HalfRow {
     pub id: String,
-    /// Where it stands.
     pub state: HalfState,
-    /// What it is about, in order.
+    /// Its messages, in order.
     pub messages: Vec<HalfMessage>,
-    /// Where it is asked what became of it.
+    /// The URL at which its sender is asked how it ended.
     pub check_url: Option<String>,
-    /// How long its sender has.
+    /// How long its sender has to end it.
     pub timeout: Duration,
     /// When it was prepared.
     pub created_at: Timestamp,
-    /// When the sender's time is over.
+    /// When the sender's time ends.
     pub deadline: Timestamp,
-    /// How often the check URL was asked.
+    /// How often the check URL was called.
     pub checks: u32,
-    /// Since when the check URL gives no answer; none while it does.
+    /// Since when the check URL does not answer; `None` while it does.
     pub unreachable_since: Option<Timestamp>,
-    /// When it is asked next; none once it has ended.
+    /// When the check URL is called next; `None` once the transaction has ended.
     pub next_check_at: Option<Timestamp>,
-    /// What the last asking brought, for people.
+    /// The result of the last call, for people.
     pub last_answer: Option<String>,
     /// Why it ended, for people.
     pub reason: Option<String>,
@@ -137,35 +136,37 @@ pub struct HalfRow {
     pub ended_at: Option<Timestamp>,
 }
 
-/// A transaction of which somebody has to be asked, claimed for a while.
+/// A transaction whose check URL is to be called, claimed by one host for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HalfCheck {
     pub id: String,
-    /// Where to ask; none means that nobody can be.
+    /// The URL to call; `None` when the sender named none.
     pub check_url: Option<String>,
     /// How long its sender had.
     pub timeout: Duration,
-    /// Which asking this is, from 1; a claim that was lost has an older one.
+    /// The number of this call, from 1. A claim that another host took over has a lower
+    /// one.
     pub checks: u32,
-    /// How many askings were answered.
+    /// How many calls were answered.
     pub answered: u32,
-    /// How many askings in a row were not, until this one.
+    /// How many calls in a row before this one were not answered.
     pub unreachable: u32,
 }
 
-/// What follows an asking that did not end its transaction.
+/// What follows a call that did not end its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterAsking {
-    /// It was answered, and is asked again after this long.
+    /// The URL answered, and is called again after this long.
     Again(Duration),
-    /// Nobody answered: it is tried again after this long, and does not count.
+    /// The URL did not answer: it is called again after this long, and the call does
+    /// not count.
     Retry(Duration),
-    /// It is ABANDONED.
+    /// The transaction is ABANDONED.
     Abandon,
 }
 
 impl AfterAsking {
-    /// How long until the next asking, if there is one.
+    /// How long until the next call, if there is one.
     #[must_use]
     pub fn wait(self) -> Option<Duration> {
         match self {
@@ -175,51 +176,51 @@ impl AfterAsking {
     }
 }
 
-/// Why a transaction whose sender could not be asked until retention is
-/// ABANDONED.
+/// The reason of a transaction that is ABANDONED because its check URL did not answer
+/// within the retention.
 pub const UNREACHABLE: &str = "its check_url gave no answer until it was older than the retention";
 
-/// The verbs of half messages.
+/// Prepares and ends transactions, for `publish/transactions/` and the API.
 #[async_trait]
-pub trait Halves: Send + Sync + 'static {
-    /// How many transactions are PREPARED, counted up to `most`.
+pub trait HalfStore: Send + Sync + 'static {
+    /// Counts the PREPARED transactions, of one sender or of all, up to `most`.
     async fn prepared_halves(&self, sender: Option<&str>, most: u32) -> Result<u32, StoreError>;
 
-    /// Stores a transaction as PREPARED, which holds the identities of its
-    /// messages until it ends. `Conflict` when something else was sent under
-    /// one of them, or another prepared transaction holds it.
+    /// Stores a transaction as PREPARED. It holds the identities of its messages until
+    /// it ends. `Conflict` when another message was sent under one of them, or another
+    /// prepared transaction holds one.
     async fn prepare_half(&self, half: &NewHalf) -> Result<HalfRow, StoreError>;
 
-    /// Writes the messages of a transaction as [`super::Store::accept`] would
-    /// and makes it COMMITTED, all in one transaction. Again, it answers the
-    /// same. `Conflict` for one that is ROLLED_BACK, and, leaving it as it is,
-    /// for an ABANDONED one of which the records are gone or an identity was
-    /// taken meanwhile.
+    /// Writes the messages of a transaction as [`super::AcceptStore::accept`] would
+    /// and makes it COMMITTED, all in one transaction of the store. A second call
+    /// returns the same. `Conflict` for a ROLLED_BACK one, and for an ABANDONED one
+    /// whose records are gone or one of whose identities was taken meanwhile; the latter
+    /// stays as it is.
     async fn commit_half(&self, id: &str, reason: &str) -> Result<HalfRow, StoreError>;
 
-    /// Makes a transaction ROLLED_BACK. Again, it answers the same; `Conflict`
-    /// for one that is COMMITTED.
+    /// Makes a transaction ROLLED_BACK. A second call returns the same. `Conflict` for
+    /// one that is COMMITTED.
     async fn roll_back_half(&self, id: &str, reason: &str) -> Result<HalfRow, StoreError>;
 
-    /// Claims transactions whose sender's time is over, for `lease`: no other
-    /// host gets them meanwhile. Answers also how long until the next, none
-    /// when nothing is prepared.
+    /// Claims transactions whose deadline has passed, for `lease`, in which no other host
+    /// gets them. Returns also how long it takes until the next one; `None` when no
+    /// transaction is prepared.
     async fn claim_checks(&self, lease: Duration, limit: u32)
     -> Result<(Vec<HalfCheck>, Option<Duration>), StoreError>;
 
-    /// Nobody said what became of a claimed transaction, and `then` follows.
-    /// Does nothing when it has ended, or was claimed anew, meanwhile.
+    /// Records the result of a call that did not end its transaction, and what follows.
+    /// Does nothing when the transaction has ended or was claimed anew meanwhile.
     async fn leave_half(&self, check: &HalfCheck, answer: &str, then: AfterAsking) -> Result<(), StoreError>;
 
-    /// PREPARED transactions whose check URL gives no answer, the oldest first.
-    /// Where topics are named, all messages of a transaction are on these topics.
+    /// Lists the PREPARED transactions whose check URL does not answer, oldest first. If
+    /// `topics` are named, only transactions all of whose messages are on them.
     async fn unreachable_halves(&self, topics: Option<&[String]>, limit: u32) -> Result<Vec<HalfRow>, StoreError>;
 
-    /// One transaction.
+    /// Reads one transaction.
     async fn half(&self, id: &str) -> Result<Option<HalfRow>, StoreError>;
 
-    /// Transactions, newest first; those in `state` if one is named, and those
-    /// that are about `topics` alone if some are.
+    /// Lists transactions, newest first: in `state` if one is named, and only those all
+    /// of whose messages are on `topics` if some are.
     async fn halves(
         &self,
         state: Option<HalfState>,
@@ -228,11 +229,11 @@ pub trait Halves: Send + Sync + 'static {
     ) -> Result<Listing<HalfRow>, StoreError>;
 }
 
-/// Whether a transaction may go from `state` to `wanted`: true when it may,
-/// false when it is there already.
+/// Whether a transaction has to be moved from `state` to `wanted`; false when it is
+/// there already.
 ///
 /// # Errors
-/// `Conflict` for one that ended otherwise.
+/// `Conflict` for one that ended in another state.
 pub fn may_end(id: &str, state: HalfState, wanted: HalfState) -> Result<bool, StoreError> {
     match state {
         state if state == wanted => Ok(false),
@@ -245,60 +246,59 @@ pub fn may_end(id: &str, state: HalfState, wanted: HalfState) -> Result<bool, St
     }
 }
 
-/// Why a message is not taken into a transaction: something else has its
-/// identity.
+/// The error for a message whose identity another message has.
 #[must_use]
 pub fn identity_taken(message: &Identity) -> StoreError {
     StoreError::Conflict(format!("message {message} was sent before, with other content"))
 }
 
-/// Why a message is not taken: a prepared transaction holds its identity.
+/// The error for a message whose identity a prepared transaction holds.
 #[must_use]
 pub fn identity_reserved(message: &Identity, transaction: &str) -> StoreError {
     StoreError::Conflict(reserved(message, transaction))
 }
 
-/// The same, for people.
+/// The text of [`identity_reserved`].
 #[must_use]
 pub fn reserved(message: &Identity, transaction: &str) -> String {
     format!("message {message} is part of the transaction {transaction}, which is prepared and has not ended")
 }
 
-/// Why an abandoned transaction cannot commit any more.
+/// The error for an abandoned transaction whose records are gone.
 #[must_use]
 pub fn records_gone(id: &str) -> StoreError {
     StoreError::Conflict(format!("transaction {id} was abandoned, and its records are no longer kept"))
 }
 
-/// A message as a transaction keeps it, apart from its record.
+/// A message as a transaction keeps it.
 #[derive(Clone, Debug)]
 pub struct KeptMessage {
     pub id: String,
-    /// SHA-256 of what makes it the same message.
+    /// SHA-256 over the content, which tells a repeated message from another one.
     pub digest: [u8; 32],
     pub key: Option<Bytes>,
     pub source: String,
-    /// The topic it is for.
+    /// The topic that it is published on.
     pub topic: String,
-    /// The topic its record goes to.
+    /// Kafka's topic for its record.
     pub goes_to: String,
     pub type_name: String,
     /// `event` or `broadcast`.
     pub kind: String,
-    /// When the sender says it happened.
+    /// The time of the event, by its sender.
     pub time: Timestamp,
     /// Its relay shard.
     pub shard: i32,
     /// The whole record, encoded.
     pub record: Bytes,
-    /// When it is due once the transaction committed.
+    /// When it is due after the transaction committed.
     pub due: Option<Due>,
     /// Who handed it in, when that is known.
     pub sent_by: Option<SentBy>,
 }
 
 impl NewHalf {
-    /// Who prepares it: all its messages come in one request.
+    /// The sender who prepares it: all its messages come in one request.
     #[must_use]
     pub fn sender(&self) -> Option<&str> {
         Some(self.messages.first()?.sent_by.as_ref()?.sender.as_str())
@@ -320,7 +320,7 @@ impl From<KeptMessage> for NewMessage {
             listed: true,
             group: None,
         };
-        // What is not due yet is the bus's; what is due is on its way.
+        // A delayed message is COMMITTED at once; any other is on its way to Kafka.
         let waits = kept.due.is_some();
         Self {
             id: kept.id,
@@ -347,7 +347,7 @@ impl From<KeptMessage> for NewMessage {
 mod tests {
     use super::*;
 
-    /// The whole table, so that no arrow appears or vanishes by accident.
+    /// Covers the whole table, so that no transition appears or vanishes by accident.
     #[test]
     fn a_transaction_ends_once_and_an_abandoned_one_can_still_be_ended() {
         for from in HalfState::ALL {

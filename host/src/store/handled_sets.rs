@@ -1,16 +1,16 @@
-//! What a group keeps of deliveries that were HANDLED at the first attempt when
-//! its binding says `trace = "failures"`: no row of each, but a bit in a
+//! Handled sets: the deliveries that were HANDLED at the first attempt in a group
+//! whose binding says `trace = "failures"`. Such a delivery has no row, but a bit in a
 //! run-length set of its position.
 //!
-//! A settle appends one segment for each position and plugin version that it
-//! writes bits of, in its transaction, so that what is settled above the
-//! position is not run again after a crash. Segments are never changed by a
-//! settle; [`HandledSets::compact_sets`] joins those of a minute that is over.
-//! So a delivery's node and version are exact, and its time is known to lie in
-//! the window of its segment, which is no longer than [`WINDOW`] and one batch.
+//! A settle appends one segment for each position and plugin version, in its
+//! transaction, so that a delivery above the position is not run again after a crash.
+//! A settle never changes a segment; [`HandledSetStore::compact_sets`] joins those of a
+//! minute that has passed. So the node and version of a delivery are exact, and its
+//! time lies in the window of its segment, which is no longer than [`WINDOW`] and one
+//! batch.
 //!
-//! Whatever else becomes of a delivery is a row, and a row for the same offset
-//! wins: readers look there first.
+//! Any other outcome of a delivery is a row. A row goes before a bit of the same
+//! offset, and readers look for it first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,20 +22,19 @@ use courier_core::status::State;
 
 use super::{Becomes, DeliveryFilter, DeliveryKey, Part, StoreError};
 
-/// Segments of the same node and version that begin in the same span of time
-/// are joined once it is over. It bounds how exactly the time of a delivery is
-/// known, and how many segments a position has: one for each, unless more
-/// offsets lie in it than a segment spans.
+/// Segments of one node and version that begin in the same window are joined once it
+/// has passed. The window is how exactly the time of a delivery is known, and a position
+/// has one segment for each, unless its offsets span more than a segment can.
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// Segments that one transaction joins. It holds the position, and with it the
-/// settles of its owner.
+/// Segments that one transaction joins. It locks the position, and the settles of its
+/// owner wait for it.
 pub const COMPACTED_AT_ONCE: u32 = 2_000;
-/// Offsets from the one that is looked for whose segments are read in one query:
-/// callers ask for deliveries that lie side by side.
+/// How many offsets after the wanted one a query reads segments for, since callers ask
+/// for deliveries that lie side by side.
 pub(super) const READ_AHEAD: i64 = 1_000;
 
-/// Why one delivery of a handled set cannot be asked for: its key, and with it
-/// its lane, stands in its record alone.
+/// Why one delivery of a handled set cannot run again by itself: its key, and with it
+/// its lane, is known from its record alone.
 pub(super) const IN_SET: &str = "the delivery was HANDLED at the first attempt and has no row, since its group keeps none \
      (trace = \"failures\"): run it again by its offset, with a redrive that has \"replay\": true, `partition`, \
      `from_offset` and `to_offset`";
@@ -53,20 +52,20 @@ pub struct HandledAt {
     pub to: Timestamp,
 }
 
-/// The verbs of handled sets.
+/// Reads and compacts handled sets, for the API and for `server/`.
 #[async_trait]
-pub trait HandledSets: Send + Sync {
-    /// What is known of each delivery that is in the handled set of its
-    /// position, in the order of `keys`; none for any other, and a row of the
-    /// delivery goes before what is said here.
+pub trait HandledSetStore: Send + Sync {
+    /// Reads what is known of each delivery that is in the handled set of its position,
+    /// in the order of `keys`; `None` for any other. A row of the delivery goes before
+    /// this.
     async fn handled_at(&self, keys: &[DeliveryKey]) -> Result<Vec<Option<HandledAt>>, StoreError>;
 
-    /// The groups that have handled sets, by name: lists and searches cannot
-    /// tell what is in them.
+    /// Lists the groups that have handled sets, whose deliveries lists and searches do
+    /// not find.
     async fn groups_with_sets(&self) -> Result<Vec<String>, StoreError>;
 
-    /// Joins segments of one position whose window is over; answers whether
-    /// there was anything to join.
+    /// Joins segments of one position whose window has passed, and returns whether there
+    /// were any.
     async fn compact_sets(&self) -> Result<bool, StoreError>;
 }
 
@@ -80,15 +79,15 @@ pub(super) struct NewSegment<'p> {
 }
 
 impl<'p> NewSegment<'p> {
-    /// The same in segments that span no more than one may.
+    /// Splits it into segments none of which spans too many offsets.
     fn into_segments(self) -> impl Iterator<Item = NewSegment<'p>> {
         let Self { runs, node, version, from, to } = self;
         runs.into_segments().into_iter().map(move |runs| NewSegment { runs, node, version, from, to })
     }
 }
 
-/// The segments of a part: one for each version, unless the offsets span more
-/// than a segment does.
+/// Collects the segments of a part: one for each node and version, unless the offsets
+/// span more than a segment can.
 pub(super) fn segments_of(part: &Part) -> Vec<NewSegment<'_>> {
     let mut sets: Vec<NewSegment<'_>> = Vec::new();
     for outcome in &part.outcomes {
@@ -117,7 +116,7 @@ pub(super) struct StoredSegment {
     pub(super) to: Timestamp,
 }
 
-/// A segment's columns that are made of its runs.
+/// The columns of a segment that are computed from its runs.
 pub(super) struct EncodedRuns {
     pub(super) first: i64,
     pub(super) last: i64,
@@ -126,7 +125,7 @@ pub(super) struct EncodedRuns {
 }
 
 impl EncodedRuns {
-    /// Of the runs of one segment.
+    /// Encodes the runs of one segment.
     pub(super) fn of(runs: &OffsetRuns) -> Result<Self, StoreError> {
         let bug = |error: SegmentError| StoreError::Bug(error.to_string());
         let bytes = runs.encode().map_err(bug)?;
@@ -140,13 +139,13 @@ pub(super) fn decode(first: i64, bytes: &[u8]) -> Result<OffsetRuns, StoreError>
     OffsetRuns::decode(Offset(first), bytes).map_err(|error| StoreError::Bug(error.to_string()))
 }
 
-/// The start of the [`WINDOW`] that a time lies in.
+/// Rounds a time down to the start of its [`WINDOW`].
 pub(super) fn window_of(time: Timestamp) -> i64 {
     let window = WINDOW.as_micros() as i64;
     time.0.div_euclid(window) * window
 }
 
-/// The offsets at or above `from` of some segments, ascending.
+/// Merges the offsets at or above `from` of some segments.
 pub(super) fn offsets_from(segments: Vec<OffsetRuns>, from: Offset) -> OffsetRuns {
     let mut all = OffsetRuns::default();
     for mut segment in segments {
@@ -155,8 +154,8 @@ pub(super) fn offsets_from(segments: Vec<OffsetRuns>, from: Offset) -> OffsetRun
     all
 }
 
-/// Whether a filter may mean what is in handled sets, of which group, topic and
-/// time are known and no message.
+/// Whether deliveries of handled sets may match a filter: their group, topic and time
+/// are known, and nothing of their messages.
 pub(super) fn may_mean(filter: &DeliveryFilter) -> bool {
     let DeliveryFilter { type_name, key, fingerprint, message_id, .. } = filter;
     let names_message = type_name.is_some() || key.is_some() || fingerprint.is_some() || message_id.is_some();
@@ -165,17 +164,17 @@ pub(super) fn may_mean(filter: &DeliveryFilter) -> bool {
 
 /// The deliveries of handled sets that a plan takes, by position and offset.
 ///
-/// Segments of one position overlap, and a plan's items run in its order: those
-/// of a position must be in the order of their offsets, or messages of one key
-/// would run again in another order than they were sent in.
+/// A plan's items run in its order, and the segments of one position overlap. So the
+/// items of a position are sorted by their offsets; otherwise messages of one key would
+/// run again in another order than they were sent in.
 #[derive(Default)]
 pub(super) struct PlannedSets {
     found: Vec<(i64, i64)>,
 }
 
 impl PlannedSets {
-    /// Adds what of a segment lies below the position's `next`; false once there
-    /// are more than `room`.
+    /// Adds the offsets of a segment below the position's `next`, and returns false once
+    /// there are more than `room`.
     pub(super) fn take(&mut self, position: i64, next: Offset, runs: &OffsetRuns, room: usize) -> bool {
         let below = runs.offsets().take_while(|offset| *offset < next);
         let free = (room + 1).saturating_sub(self.found.len());
@@ -183,7 +182,7 @@ impl PlannedSets {
         self.found.len() <= room
     }
 
-    /// Positions and offsets of `room` of them at most, in the order in which
+    /// Returns positions and offsets of at most `room` of them, in the order in which
     /// they are to run, and whether there were more.
     pub(super) fn planned(mut self, room: usize) -> (Vec<(i64, i64)>, bool) {
         let more = self.found.len() > room;

@@ -1,7 +1,7 @@
-//! What tells one message from another: its topic, its source and its id.
+//! The identity of a message: its topic, its source and its id.
 //!
-//! What has all three of another message repeats it; everything else is a
-//! message of its own, also under the same id.
+//! A message with the identity of another one repeats it. A message that differs in
+//! one of the three is another message, also under the same id.
 
 use sha2::{Digest as _, Sha256};
 
@@ -19,7 +19,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity of these three.
+    /// The identity with this topic, source and id.
     #[must_use]
     pub fn new(topic: &str, source: &str, id: &str) -> Self {
         Self { id: id.to_owned(), source: source.to_owned(), topic: topic.to_owned() }
@@ -36,19 +36,18 @@ pub struct SentBy {
 }
 
 impl SentBy {
-    /// The sender as two columns of a row say it.
+    /// Reads the sender from the two columns of a row.
     #[must_use]
     pub fn from_columns(sender: Option<String>, source_proven: Option<bool>) -> Option<Self> {
         sender.map(|sender| Self { sender, source_proven: source_proven.unwrap_or(false) })
     }
 
-    /// Whether a message that was refused makes room for one by `new`: only its
-    /// own sender replaces it, or who has the source for sure where the other
-    /// had not.
+    /// Whether a message that was refused makes room for one by `new`. Only the same
+    /// sender replaces it, or a sender whose source is proven where the other's was not.
     #[must_use]
     pub fn makes_room(refused: Option<&Self>, new: Option<&Self>) -> bool {
         match (refused, new) {
-            // Nobody knows whose it is.
+            // A row of an earlier version, whose sender is unknown.
             (None, _) => true,
             (Some(_), None) => false,
             (Some(old), Some(new)) => old.sender == new.sender || (new.source_proven && !old.source_proven),
@@ -66,7 +65,7 @@ impl std::fmt::Display for Identity {
 }
 
 impl MessageRow {
-    /// What tells it from other messages.
+    /// The message's identity.
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity::new(&self.topic, &self.source, &self.id)
@@ -74,7 +73,7 @@ impl MessageRow {
 }
 
 impl NewMessage {
-    /// What tells it from other messages.
+    /// The message's identity.
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity::new(&self.topic, &self.source, &self.id)
@@ -82,20 +81,20 @@ impl NewMessage {
 }
 
 impl OutboundRow {
-    /// The message that it stands for.
+    /// The identity of the message that it carries.
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity::new(&self.published_on, &self.source, &self.message_id)
     }
 }
 
-/// A source as deliveries keep it: 8 bytes, however long its name is and
-/// however many there are.
+/// The hash of a source, which deliveries keep in place of its text: 8 bytes, however
+/// long the text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SourceHash(pub i64);
 
 impl SourceHash {
-    /// The hash of a source, as the stores keep its text.
+    /// Hashes a source in the form in which the stores keep its text.
     #[must_use]
     pub fn of(source: &str) -> Self {
         let digest = Sha256::digest(source.replace('\0', "\u{fffd}").as_bytes());

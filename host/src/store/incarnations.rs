@@ -1,8 +1,8 @@
-//! Topics that change under their groups: one that was created anew, a log that
+//! Topics that change under their groups: a topic that was created anew, a log that
 //! lost its end, partitions that are gone, and partitions that were added.
 //!
-//! What a claim finds is judged here, so that both dialects judge alike; the
-//! verbs are theirs.
+//! What a claim makes of its position is decided here, so that both dialects decide
+//! alike.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,12 +16,12 @@ pub const CREATED_ANEW: &str = "the topic was created anew";
 pub const PARTITION_GONE: &str = "the topic was created anew without this partition";
 /// The reason of deliveries whose records the log lost.
 pub const LOG_LOST_ITS_END: &str = "the log lost its end, and this record with it";
-/// Why a lost range was recorded when the log is shorter than the position and
-/// no id tells why.
+/// Why a lost range was recorded when the log is shorter than the position and the
+/// topic's id is unknown.
 const LOG_TOO_SHORT: &str = "the log ends before the position: the topic was created anew or lost its end";
 
-/// The answer to a claim under the id of a topic that is no more: a broker that
-/// is behind told it. Ids never come back, so asking again helps.
+/// The error of a claim under the id of an earlier topic, which a broker that is behind
+/// returned. Ids are never used again, so a later claim succeeds.
 pub(super) fn outdated(claim: &ClaimRequest) -> StoreError {
     StoreError::Unavailable(format!(
         "kafka told the id {} for topic {}, which was that of an earlier topic of the name",
@@ -34,19 +34,20 @@ pub(super) fn outdated(claim: &ClaimRequest) -> StoreError {
 pub struct Renewal {
     /// Where it begins.
     pub begins: Offset,
-    /// Open deliveries below this offset are in the log still, and go on.
+    /// Open deliveries below this offset are still in the log, and go on.
     pub survive_below: Option<Offset>,
-    /// The reason of those that end.
+    /// The reason of the open deliveries that end.
     pub reason: &'static str,
     /// Why a range is recorded as lost.
     pub why: String,
-    /// Received from here on while nobody knew whether the topic was the same.
+    /// Records from here on were received while it was unknown whether the topic was
+    /// still the same.
     unconfirmed: Option<Offset>,
 }
 
 impl Renewal {
-    /// Whether the log that a claim speaks of is not the one that a position
-    /// at `next` in the topic `stored_id` belongs to.
+    /// Decides whether the log of a claim is another one than that of a position at
+    /// `next` in the topic `stored_id`, and how the next incarnation begins then.
     #[must_use]
     pub fn of(stored_id: &str, next: Offset, claim: &ClaimRequest) -> Option<Self> {
         let both_known = !stored_id.is_empty() && !claim.topic_id.is_empty();
@@ -73,8 +74,8 @@ impl Renewal {
         if !both_known {
             return Some(ends(CREATED_ANEW, LOG_TOO_SHORT));
         }
-        // What is left of the log was handled before. New records take the
-        // offsets of those that are lost, hence the new incarnation.
+        // The rest of the log was handled before. New records take the offsets of the
+        // lost ones, hence the new incarnation.
         Some(Self {
             begins: claim.log_end,
             survive_below: Some(claim.log_end),
@@ -84,15 +85,14 @@ impl Renewal {
         })
     }
 
-    /// What is said of a position whose partition is no more.
+    /// The renewal of a position whose partition no longer exists.
     #[must_use]
     pub fn without_a_place(reason: &'static str) -> Self {
         Self { begins: Offset(0), survive_below: None, reason, why: reason.to_owned(), unconfirmed: None }
     }
 
-    /// The range that is lost. Kafka does not tell any more where an old log
-    /// ended: the range reaches as far as the group got, or to the end that was
-    /// last seen.
+    /// Computes the range that is lost. Kafka no longer knows where an old log ended, so
+    /// the range reaches as far as the group got, or to the end that was last seen.
     #[must_use]
     pub fn lost(&self, old: &EndedLog) -> (Offset, Offset) {
         let EndedLog { next, first_open, last, log_end } = *old;
@@ -105,7 +105,7 @@ impl Renewal {
     }
 }
 
-/// How far a group and hosts got in a log that ended.
+/// How far a group got in a log that ended, and where that log ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EndedLog {
     /// The position.
@@ -114,14 +114,14 @@ pub struct EndedLog {
     pub first_open: Option<Offset>,
     /// The highest delivery that was ever received.
     pub last: Option<Offset>,
-    /// Where it ended when a host last asked; none where none did.
+    /// The log's end when a host last read it; `None` where no host did.
     pub log_end: Option<Offset>,
 }
 
-/// Where the log of a partition ended when a host asked.
+/// The end of a partition's log when a host read it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SeenLogEnd {
-    /// The topic of Kafka; broadcasts have one of their own.
+    /// The topic in Kafka; broadcasts have one of their own.
     pub log_topic: String,
     pub partition: i32,
     /// Kafka's id of the topic.
@@ -130,25 +130,24 @@ pub struct SeenLogEnd {
     pub end: Offset,
 }
 
-/// How a partition stands to those that were there before it.
+/// Whether the partitions that existed before a partition are passed, so that messages
+/// of one key stay in their order when a topic grows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Growth {
-    /// The group has no position in the topic yet: it begins with all
-    /// partitions that are there.
+    /// The group has no position in the topic: it begins with all partitions.
     New,
-    /// It was there from the start, or the older ones are passed. Deliveries of
-    /// these keys are open there still: what comes with one of them waits.
+    /// The partition is not a later one, or the older ones are passed. Deliveries of
+    /// these keys are still open in them, and a message with one of these keys waits.
     Passed(Vec<Bytes>),
-    /// It was added, and nobody saw yet where these older partitions end.
+    /// It was added, and the ends of these older partitions are not known yet.
     Unseen(Vec<i32>),
-    /// It was added, and these are not passed yet.
+    /// It was added, and these older partitions are not passed yet.
     Behind(Vec<OlderPartition>),
 }
 
 impl Growth {
-    /// How a partition stands of which no growth is kept. `known` are the
-    /// partitions in which the group has a position, with whether that is of the
-    /// topic as it is now.
+    /// The growth of a partition of which none is stored. `known` are the partitions in
+    /// which the group has a position, with whether that is of the present topic.
     #[must_use]
     pub fn unseen(partition: i32, known: impl IntoIterator<Item = (i32, bool)>) -> Self {
         let known: Vec<(i32, bool)> = known.into_iter().collect();
@@ -162,17 +161,17 @@ impl Growth {
     }
 }
 
-/// A partition that is to be passed before those that were added to its topic.
+/// A partition that has to be passed before those that were added to its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OlderPartition {
     pub partition: i32,
-    /// Where the group stands in it.
+    /// The group's position in it.
     pub next: Offset,
-    /// Where it ended when partitions were added.
+    /// Its log's end when partitions were added.
     pub log_end: Offset,
 }
 
-/// A topic of a group, as it is now.
+/// A group and the present topic of a name.
 #[derive(Clone, Copy, Debug)]
 pub struct TopicOfGroup<'a> {
     pub group: &'a str,
@@ -182,15 +181,17 @@ pub struct TopicOfGroup<'a> {
     pub topic_id: &'a str,
 }
 
-/// The verbs of topics that change.
+/// Follows topics that change: `consume/` claims and waits by it, and `server/` stores the
+/// ends of logs.
 #[async_trait]
-pub trait Incarnations {
-    /// Ends the positions in partitions that the topic does not have any more,
-    /// those of `listener` or of events: what lay open there is finally
-    /// HANDLE_FAIL with [`PARTITION_GONE`], and a lost range is recorded. Only
-    /// positions of another id are ended, since Kafka takes no partition away
-    /// from a topic; and none under an id that an earlier topic of the name had,
-    /// which a broker that is behind may tell. Answers the partitions.
+pub trait IncarnationStore {
+    /// Ends the positions in partitions that the topic no longer has, of `listener` or
+    /// of events, and returns the partitions. Their open deliveries become HANDLE_FAIL
+    /// with [`PARTITION_GONE`] for good, and a lost range is recorded.
+    ///
+    /// Only positions of another topic id are ended, since Kafka removes no partition
+    /// from a topic. Nothing is ended under the id of an earlier topic, which a broker
+    /// that is behind may return.
     async fn end_vanished(
         &self,
         topic: &TopicOfGroup<'_>,
@@ -198,12 +199,12 @@ pub trait Incarnations {
         partitions: i32,
     ) -> Result<Vec<i32>, StoreError>;
 
-    /// How a partition stands to those that were there before it.
+    /// Reads whether the partitions that existed before a partition are passed.
     async fn growth(&self, topic: &TopicOfGroup<'_>, partition: i32) -> Result<Growth, StoreError>;
 
-    /// Keeps where the older partitions of a topic ended when somebody first
-    /// saw that it has `count` partitions, of which `first_new` is the first
-    /// that was added. What was kept before stays.
+    /// Stores the ends of the older partitions when a host first sees that the topic has
+    /// `count` partitions, of which `first_new` is the first that was added. What was
+    /// stored before stays.
     async fn keep_growth(
         &self,
         topic: &TopicOfGroup<'_>,
@@ -212,8 +213,8 @@ pub trait Incarnations {
         ends: &[(i32, Offset)],
     ) -> Result<(), StoreError>;
 
-    /// Keeps where logs ended, so that the range which is lost with a topic is
-    /// known once the topic is gone. An end only ever moves up.
+    /// Stores the ends of logs, so that the range which is lost with a topic is known
+    /// once the topic is gone. A stored end only moves up.
     async fn keep_log_ends(&self, ends: &[SeenLogEnd]) -> Result<(), StoreError>;
 }
 

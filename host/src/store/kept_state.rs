@@ -14,25 +14,29 @@ use super::StoreError;
 /// What the state of a group holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateUsage {
-    /// Values that are there.
+    /// How many values there are.
     pub keys: u64,
-    /// Bytes of their keys and of them.
+    /// The bytes of their keys and values.
     pub bytes: u64,
 }
 
-/// The verbs of kept state.
+/// Reads the state of groups for their handlers, and removes old values.
 #[async_trait]
-pub trait KeptState: Send + Sync {
-    /// The value a group's handlers stored under `key`, unless it was written
-    /// longer than `max_age` ago.
+pub trait StateStore: Send + Sync {
+    /// Reads the value of `key`, unless it was written longer than `max_age` ago.
     async fn state_value(&self, group: &str, key: &str, max_age: Option<Duration>)
     -> Result<Option<Bytes>, StoreError>;
 
-    /// What the state of a group holds, forgotten values included until they
-    /// are removed.
+    /// Reads the value of `key`, however old it is.
+    async fn state_get(&self, group: &str, key: &str) -> Result<Option<Bytes>, StoreError> {
+        self.state_value(group, key, None).await
+    }
+
+    /// Reads what the state of a group holds. A value that is too old counts until it is
+    /// removed.
     async fn state_usage(&self, group: &str) -> Result<StateUsage, StoreError>;
 
-    /// Removes values of a group that were written longer than `max_age` ago: at
-    /// most a chunk a call. Answers whether more may be left.
+    /// Removes values of a group that were written longer than `max_age` ago, at most a
+    /// chunk a call, and returns whether more may be left.
     async fn forget_state(&self, group: &str, max_age: Duration) -> Result<bool, StoreError>;
 }

@@ -1,9 +1,9 @@
 //! What happened in each minute, for charts.
 //!
-//! Each process keeps its own sums and writes them every few seconds, always
-//! as what the whole minute came to so far: a row belongs to one process, so
-//! that writing it again changes nothing. They are no record of anything;
-//! what counts as kept is in the groups' totals.
+//! Each process keeps its own sums and writes them every few seconds, always as the
+//! sum of the whole minute so far. A row belongs to one process, so that writing it
+//! again changes nothing. The sums are for charts alone; the counters that are kept
+//! are the groups' totals.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub struct MinuteRow {
     pub minute: Timestamp,
     /// The group; empty for the send side.
     pub group: String,
-    /// Messages that came to be on Kafka.
+    /// Messages that Kafka took.
     pub published: u64,
     /// Messages that became SEND_FAIL, for now or for good.
     pub send_fail: u64,
@@ -30,29 +30,27 @@ pub struct MinuteRow {
     pub handled: u64,
     /// Attempts that failed, and deliveries whose handler could not run.
     pub failed: u64,
-    /// Deliveries that ended HANDLE_FAIL, for good.
+    /// Deliveries that became HANDLE_FAIL for good.
     pub given_up: u64,
 }
 
-/// How long attempts of a group took lately, as one process saw it.
+/// How long recent attempts of a group took in one process: a histogram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaceRow {
     pub group: String,
-    /// How many attempts fell into each bucket, from the first to the last
-    /// that is not empty.
+    /// The attempts in each bucket, up to the last bucket that is not empty.
     pub buckets: Vec<u64>,
 }
 
-/// The verbs of minutes.
+/// Writes the sums of this process, and reads those of all for the charts of the API.
 #[async_trait]
-pub trait Minutes: Send + Sync {
-    /// Writes what minutes came to so far in this process, and the pace of its
-    /// groups.
+pub trait MinuteStore: Send + Sync {
+    /// Writes the minutes of this process so far, and the histograms of its groups.
     async fn put_minutes(&self, writer: WriterId, minutes: &[MinuteRow], paces: &[PaceRow]) -> Result<(), StoreError>;
 
-    /// Minutes from `since` on, summed over all processes, oldest first.
+    /// Lists the minutes from `since` on, summed over all processes, oldest first.
     async fn minutes(&self, since: Timestamp) -> Result<Vec<MinuteRow>, StoreError>;
 
-    /// The pace of each group in each process that wrote one since `since`.
+    /// Lists the histograms that processes wrote since `since`.
     async fn paces(&self, since: Timestamp) -> Result<Vec<PaceRow>, StoreError>;
 }

@@ -1,8 +1,8 @@
 //! Which nodes run which groups.
 //!
-//! Each node writes down what its configuration binds, so that every host can
-//! tell a group that another node runs from one that nobody runs. What a node
-//! whose lease ran out wrote down counts no more.
+//! Each node stores what its configuration binds, so that every host can tell a group
+//! that another node runs from one that no node runs. The bindings of a node count
+//! while its lease is live.
 
 use async_trait::async_trait;
 
@@ -13,16 +13,17 @@ use super::StoreError;
 pub struct NodeBinding {
     pub group: String,
     pub topic: String,
-    /// The types that the group takes of it; none means all.
+    /// The types that the group takes of it; `None` means all.
     pub types: Option<Vec<String>>,
 }
 
-/// The verbs that concern what nodes bind.
+/// Stores what this node binds, which `server/` writes, and reads what all live nodes bind,
+/// for the API and `consume/redrive.rs`.
 #[async_trait]
-pub trait NodeBindings {
+pub trait NodeBindingStore {
     /// Replaces what `node` binds.
     async fn keep_bindings(&self, node: &str, bindings: &[NodeBinding]) -> Result<(), StoreError>;
 
-    /// What the live nodes bind, in order and each once.
+    /// Lists what the live nodes bind, sorted and each binding once.
     async fn live_bindings(&self) -> Result<Vec<NodeBinding>, StoreError>;
 }

@@ -1,7 +1,7 @@
-//! Outboxes of senders, as far as the store has part in them.
+//! Outboxes of senders, as far as the store takes part in them.
 //!
-//! The rows themselves are in the senders' databases. Here is the door through
-//! which one host at a time takes them in, and what is told of each outbox.
+//! The rows themselves are in the senders' databases. One host at a time accepts them
+//! here, and notes the state of each outbox.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use courier_core::status::State;
 
 use super::{Accepted, Identity, NewMessage, StoreError};
 
-/// What the host that relays an outbox says of it.
+/// The state of an outbox, by the host that relays it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutboxNote {
     /// The outbox's name in the TOML.
@@ -26,16 +26,16 @@ pub struct OutboxNote {
     pub pending: Option<i64>,
     /// When the oldest of them was written.
     pub oldest_at: Option<Timestamp>,
-    /// The same as `why`, for programs.
+    /// The cause that `why` states, for programs.
     pub cause: Option<OutboxCause>,
 }
 
 /// Why an outbox stands still, for programs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutboxCause {
-    /// What is the matter: `outbox_column`, say.
+    /// A stable word, such as `outbox_column`.
     pub code: String,
-    /// What the sentence names: the column, the topic.
+    /// What the sentence for people names, such as the column or the topic.
     pub fields: BTreeMap<String, String>,
 }
 
@@ -57,12 +57,12 @@ pub struct OutboxCount {
     pub rows: Vec<OutboxRowRef>,
 }
 
-/// What is known of an outbox.
+/// An outbox as people see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxRow {
     /// Its name in the TOML.
     pub name: String,
-    /// The node that relays it, or did last.
+    /// The node that relays it, or relayed it last.
     pub node: String,
     /// The relay shard whose holder relays it.
     pub shard: i32,
@@ -72,7 +72,7 @@ pub struct OutboxRow {
     pub pending: Option<i64>,
     /// When the oldest of them was written.
     pub oldest_at: Option<Timestamp>,
-    /// The same as `why`, for programs.
+    /// The cause that `why` states, for programs.
     pub cause: Option<OutboxCause>,
     /// Since when it has stood still for this cause.
     pub since: Option<Timestamp>,
@@ -84,34 +84,40 @@ pub struct OutboxRow {
     pub noted_at: Timestamp,
 }
 
-/// The verbs for outboxes.
+/// Accepts rows of outboxes, for `publish/outbox/`.
 #[async_trait]
-pub trait Outboxes {
-    /// Takes rows of an outbox in, as [`Store::accept`](super::Store::accept)
-    /// does, if the lease on `shard` still has its epoch; else `Fenced`, and
-    /// nothing is written. So the rows of an outbox enter in one order, even
-    /// if a host that lost the lease does not know it yet.
+pub trait OutboxStore: Send + Sync + 'static {
+    /// Accepts rows of an outbox as [`AcceptStore::accept`](super::AcceptStore::accept)
+    /// does, if the lease on `shard` still has its epoch. Otherwise the call is `Fenced`
+    /// and writes nothing. So the rows of an outbox enter in one order, even if a host
+    /// that lost the lease does not know it yet.
     async fn take_outbox(&self, shard: (i32, i64), messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError>;
 
-    /// The state of each message that is COMMITTED or finally SEND_FAIL, none
-    /// of one that is under way. One that retention removed was COMMITTED.
+    /// Reads the state of each message that is COMMITTED or SEND_FAIL for good; `None`
+    /// for one that is under way. A message that retention removed counts as COMMITTED.
     async fn ended(&self, messages: &[Identity]) -> Result<Vec<Option<State>>, StoreError>;
+}
 
-    /// Writes what is to be told of an outbox; `Fenced` as above.
+/// Notes the state of outboxes: `publish/outbox/` writes it, and the API lists it.
+#[async_trait]
+pub trait OutboxNoteStore: Send + Sync + 'static {
+    /// Writes the state of an outbox. `Fenced` when the lease on `shard` has another
+    /// epoch.
     async fn note_outbox(&self, shard: (i32, i64), note: &OutboxNote) -> Result<(), StoreError>;
 
-    /// Adds to the numbers of an outbox and keeps which rows are counted;
-    /// `Fenced` as above. The same rows a second time add nothing: false then.
+    /// Adds to the counters of an outbox and stores which rows are counted. The same rows
+    /// a second time add nothing, and the call returns false. `Fenced` when the lease on
+    /// `shard` has another epoch.
     async fn count_outbox(&self, shard: (i32, i64), count: &OutboxCount) -> Result<bool, StoreError>;
 
-    /// The rows that the last count kept.
+    /// Reads the rows that the last count stored.
     async fn counted_rows(&self, name: &str) -> Result<Vec<OutboxRowRef>, StoreError>;
 
-    /// What is known of the outboxes, by name.
+    /// Lists the outboxes by name.
     async fn outboxes(&self) -> Result<Vec<OutboxRow>, StoreError>;
 }
 
-/// Rows as they are stored: a JSON array of `[seq, id in hexadecimal | null]`.
+/// Encodes rows as they are stored: a JSON array of `[seq, id in hexadecimal | null]`.
 pub(super) fn rows_to_text(rows: &[OutboxRowRef]) -> Result<String, StoreError> {
     let hex = |id: &Bytes| {
         id.iter().fold(String::with_capacity(id.len() * 2), |mut text, byte| {
@@ -124,7 +130,7 @@ pub(super) fn rows_to_text(rows: &[OutboxRowRef]) -> Result<String, StoreError> 
     serde_json::to_string(&rows).map_err(|error| StoreError::Bug(format!("rows of an outbox are no JSON: {error}")))
 }
 
-/// What [`rows_to_text`] wrote.
+/// Decodes what [`rows_to_text`] wrote.
 pub(super) fn rows_from_text(text: &str) -> Result<Vec<OutboxRowRef>, StoreError> {
     let wrong = || StoreError::Bug("the counted rows of an outbox cannot be read".to_owned());
     let rows: Vec<(i64, Option<String>)> = serde_json::from_str(text).map_err(|_| wrong())?;
@@ -137,13 +143,13 @@ pub(super) fn rows_from_text(text: &str) -> Result<Vec<OutboxRowRef>, StoreError
         .collect()
 }
 
-/// The fields of a cause as they are stored.
+/// Encodes the fields of a cause as they are stored.
 pub(super) fn fields_to_text(cause: Option<&OutboxCause>) -> Result<Option<String>, StoreError> {
     let text = cause.map(|cause| serde_json::to_string(&cause.fields)).transpose();
     text.map_err(|error| StoreError::Bug(format!("the cause of an outbox is no JSON: {error}")))
 }
 
-/// The cause that a row says.
+/// Reads the cause from the columns of a row.
 pub(super) fn cause_from(code: Option<String>, fields: Option<&str>) -> Option<OutboxCause> {
     let fields = fields.and_then(|fields| serde_json::from_str(fields).ok()).unwrap_or_default();
     code.map(|code| OutboxCause { code, fields })

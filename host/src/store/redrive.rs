@@ -1,10 +1,10 @@
-//! Redrives and replays: what somebody wants to run again, many at once.
+//! Redrives and replays: requests to run many deliveries again.
 //!
-//! A plan is a snapshot: the deliveries that a filter found, each an item of
-//! its own. One host at a time works on it, under a lease with an epoch. Items
-//! become wishes (see [`Store::ask`](super::Store::ask)) in the transaction that
-//! says so of them, so that a host which dies in between neither asks twice nor
-//! forgets; what became of an item is read from its delivery's own outcome.
+//! A plan is a snapshot of the deliveries that a filter found, each an item. One host
+//! at a time works on a plan, under a lease with an epoch. The reruns of items are
+//! requested (see [`RerunStore::ask`](super::RerunStore::ask)) in the transaction that
+//! marks the items, so that a host which dies in between neither requests a rerun
+//! twice nor forgets one. The result of an item is read from its delivery's own outcome.
 
 mod item;
 
@@ -14,16 +14,16 @@ use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
 
 pub use self::item::{
-    CANCELLED, DueItem, FORGOTTEN, Found, ItemAsk, ItemState, RedriveItemRow, ReplayRecord, Step, result, step,
+    CANCELLED, DueItem, FORGOTTEN, FoundDelivery, ItemAsk, ItemState, RedriveItemRow, ReplayRecord, Step, result, step,
 };
 use super::{DeliveryFilter, Listing, Page, PositionId, StoreError, WriterId};
 
-/// Deliveries of one plan. What lies beyond is for another one: a plan is
-/// written in one transaction, which must not hold settles up.
+/// Most deliveries of one plan. A plan is written in one transaction, and settles wait
+/// for it; more deliveries need another plan.
 pub const MAX_PLANNED: u32 = 100_000;
-/// Final rows that a plan looks at, when no index leads to what it wants.
+/// Most final rows that a plan reads when no index finds its deliveries.
 pub const MAX_PLAN_SCAN: u32 = 500_000;
-/// Items that one transaction asks for or collects.
+/// Most items whose reruns one transaction requests, or whose results it collects.
 pub const MAX_STEP: u32 = 1_000;
 
 /// A redrive, by its row.
@@ -36,19 +36,20 @@ impl std::fmt::Display for RedriveId {
     }
 }
 
-/// Where a redrive stands.
+/// The state of a redrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedriveState {
-    /// Counted; nothing runs. A person runs or cancels it.
+    /// The items are counted, and none runs. A person runs or cancels it.
     Planned,
-    /// A host asks for its items. It pauses when a person says so, and is done
-    /// when its last item is.
+    /// A host requests the reruns of its items. A person can pause it, and it is done
+    /// once its last item is.
     Running,
-    /// What was asked for finishes; a person runs it on or cancels it.
+    /// No more reruns are requested, and requested ones finish. A person runs or cancels
+    /// it.
     Paused,
     /// Every item has a result.
     Done,
-    /// A person ended it; what was asked for before finishes.
+    /// A person ended it. Reruns that were requested before finish.
     Cancelled,
 }
 
@@ -88,10 +89,10 @@ impl RedriveState {
         found.ok_or_else(|| StoreError::Bug(format!("a row holds the unknown redrive state {code}")))
     }
 
-    /// Where a person's wish leads from here.
+    /// The state to which a person's wish leads from this one.
     ///
     /// # Errors
-    /// `Conflict` with what would be right.
+    /// `Conflict` with what would be possible.
     pub fn after(self, wish: RedriveWish) -> Result<Self, StoreError> {
         let next = match (wish, self) {
             (RedriveWish::Run, Self::Planned | Self::Paused | Self::Running) => Some(Self::Running),
@@ -115,26 +116,26 @@ impl RedriveState {
 /// What a person wants of a redrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedriveWish {
-    /// Run it, or go on.
+    /// Start it, or go on with it.
     Run,
-    /// Ask for nothing more for now.
+    /// Request no more reruns for now.
     Pause,
-    /// Ask for nothing more.
+    /// Request no more reruns at all.
     Cancel,
 }
 
 /// What a plan is made from.
 #[derive(Clone, Debug)]
 pub struct NewRedrive {
-    /// Which deliveries; the group is always given.
+    /// The deliveries to run again; the group is always given.
     pub filter: DeliveryFilter,
-    /// Offsets to be replayed instead of deliveries that are looked for.
+    /// Offsets to replay, in place of the filter.
     pub ranges: Option<Vec<ReplayRange>>,
-    /// The filter as it was asked for, as JSON, for people.
+    /// The request as JSON, for people.
     pub asked_for: String,
     /// Items a second.
     pub rate: u32,
-    /// Who plans it.
+    /// The token of the person who plans it.
     pub by: String,
 }
 
@@ -153,19 +154,18 @@ pub struct ReplayRange {
 pub struct RedriveRow {
     pub id: RedriveId,
     pub group: String,
-    /// The topic, when it is held to one.
+    /// The topic, if it is limited to one.
     pub topic: Option<String>,
-    /// The filter as it was asked for, as JSON.
+    /// The request as JSON.
     pub asked_for: String,
     /// Whether it replays a range.
     pub replay: bool,
     /// Items a second.
     pub rate: u32,
-    /// Where it stands.
     pub state: RedriveState,
     /// Items in all.
     pub matched: u64,
-    /// Items that were asked for and have no result yet.
+    /// Items whose rerun was requested and that have no result yet.
     pub running: u64,
     /// Items that ended HANDLED.
     pub handled: u64,
@@ -173,9 +173,9 @@ pub struct RedriveRow {
     pub failed: u64,
     /// Items that were not run.
     pub skipped: u64,
-    /// Whether more matched than a plan holds.
+    /// Whether more deliveries matched than a plan holds.
     pub truncated: bool,
-    /// Who planned it.
+    /// The token of the person who planned it.
     pub by: String,
     pub created_at: Timestamp,
     /// When it first ran.
@@ -187,8 +187,8 @@ pub struct RedriveRow {
 }
 
 impl RedriveRow {
-    /// Tells of a plan what is known only once it is made: its number, and how
-    /// many it found.
+    /// Completes the audit entry of a plan with what is known only once it is made: its
+    /// number, and how many deliveries it found.
     pub(super) fn tell(&self, deed: &mut super::AuditEntry) {
         deed.subject = self.id.to_string();
         deed.detail = format!("{} items, {} a second: {}", self.matched, self.rate, self.asked_for);
@@ -199,40 +199,42 @@ impl RedriveRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedriveLease {
     pub id: RedriveId,
-    /// Counts the holders; an older one may write nothing.
+    /// Raised by each new holder. A holder with an older epoch may write nothing.
     pub epoch: i64,
     /// Items a second.
     pub rate: u32,
-    /// Items that were asked for and have no result yet.
+    /// Items whose rerun was requested and that have no result yet.
     pub running: u64,
-    /// Whether more items may be asked for.
+    /// Whether more reruns may be requested.
     pub asks: bool,
 }
 
-/// The verbs of redrives.
+/// Plans redrives for the API, and works through them for `consume/redrive.rs`.
 #[async_trait]
-pub trait Redrives {
-    /// Writes a plan: the deliveries that match now, oldest first, at most
+pub trait RedriveStore {
+    /// Writes a plan of the deliveries that match now, oldest first, at most
     /// [`MAX_PLANNED`].
     async fn plan_redrive(&self, plan: &NewRedrive) -> Result<RedriveRow, StoreError>;
 
-    /// One redrive.
+    /// Reads one redrive.
     async fn redrive(&self, id: RedriveId) -> Result<Option<RedriveRow>, StoreError>;
 
-    /// Redrives of the groups in scope, newest first. Plans that were dropped
-    /// before they ran are none.
+    /// Lists the redrives of these groups, or of all, newest first. Plans that were
+    /// cancelled before they ran are left out.
     async fn redrives(&self, groups: Option<&[String]>, page: &Page) -> Result<Listing<RedriveRow>, StoreError>;
 
-    /// The items of a redrive in the order of the plan.
+    /// Lists the items of a redrive in the order of the plan.
     async fn redrive_items(&self, id: RedriveId, page: &Page) -> Result<Listing<RedriveItemRow>, StoreError>;
 
-    /// Moves a redrive as a person wants; `Conflict` where that is not
-    /// possible, `NotFound` for an unknown one. Cancelling skips what waits.
+    /// Moves a redrive to the state that a person wants. Cancelling skips the items that
+    /// wait. `Conflict` where the move is not possible, `NotFound` for an unknown
+    /// redrive.
     async fn wish_redrive(&self, id: RedriveId, wish: RedriveWish) -> Result<RedriveRow, StoreError>;
 
-    /// Leases redrives that have work for `writer`, `most` in all: of each group
-    /// the oldest before the second of any, so that no group keeps others out
-    /// by slow ones; of equals those that it has, so that few change hands.
+    /// Leases redrives that have work to `writer`, at most `most` in all. The oldest of
+    /// each group comes before the second of any, so that a group with slow redrives does
+    /// not keep others out. Among equals `writer` keeps those that it has, so that few
+    /// leases change hands.
     async fn lease_redrives(
         &self,
         writer: WriterId,
@@ -240,20 +242,21 @@ pub trait Redrives {
         lease: Duration,
     ) -> Result<Vec<RedriveLease>, StoreError>;
 
-    /// The next items of a redrive to be asked for, at most `limit`.
+    /// Lists the next items of a redrive whose reruns are to be requested, at most
+    /// `limit`.
     async fn due_items(&self, id: RedriveId, limit: u32) -> Result<Vec<DueItem>, StoreError>;
 
-    /// Asks for items, or skips them, in one transaction; answers how many
-    /// were asked for. Does nothing when the lease is no longer the present
-    /// one or the redrive is not running.
+    /// Requests the reruns of items, or skips them, in one transaction, and returns how
+    /// many were requested. Does nothing when another host has the lease or the redrive
+    /// is not running.
     async fn ask_items(&self, lease: &RedriveLease, asks: &[(i64, ItemAsk)]) -> Result<u64, StoreError>;
 
-    /// Items that were asked for and wait for a retry: they ran, and nothing
-    /// of them is under way.
+    /// Counts the items whose delivery ran and waits for its next attempt, so that
+    /// nothing of them is under way.
     async fn retrying_items(&self, id: RedriveId) -> Result<u64, StoreError>;
 
-    /// Writes down what became of items that were asked for, and that the
-    /// redrive is done when nothing is left; at most [`MAX_STEP`] at once.
+    /// Writes the results of items whose rerun was requested, at most [`MAX_STEP`] at
+    /// once, and ends the redrive when no item is left.
     async fn collect_items(&self, lease: &RedriveLease) -> Result<(), StoreError>;
 }
 

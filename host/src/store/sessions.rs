@@ -1,8 +1,8 @@
 //! Sessions of people who signed in with a browser.
 //!
-//! The store has only the hash of what the browser holds, and a second hash
-//! that binds the session to the secret of its token: neither tells a reader
-//! of the database anything that opens a door. All hosts share the sessions.
+//! The store has only the hash of the cookie that the browser holds, and a second hash
+//! that binds the session to the secret of its token. A reader of the database cannot
+//! sign in with either of them. All hosts share the sessions.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::StoreError;
 pub struct SessionRow {
     /// The name of the token that it was opened with.
     pub token: String,
-    /// Binds it to that token's secret.
+    /// The hash that binds it to that token's secret.
     pub bound: Bytes,
     /// When it was opened.
     pub created_at: Timestamp,
@@ -25,9 +25,9 @@ pub struct SessionRow {
     pub expires_at: Timestamp,
 }
 
-/// The verbs of sessions.
+/// Opens and closes sessions, for the API.
 #[async_trait]
-pub trait Sessions: Send + Sync {
+pub trait SessionStore: Send + Sync {
     /// Opens a session for `lifetime`.
     async fn open_session(
         &self,
@@ -37,9 +37,9 @@ pub trait Sessions: Send + Sync {
         lifetime: Duration,
     ) -> Result<(), StoreError>;
 
-    /// The session of this hash, unless it has ended.
+    /// Reads the session of this hash, unless it has ended.
     async fn session(&self, hash: &[u8; 32]) -> Result<Option<SessionRow>, StoreError>;
 
-    /// Ends a session; false when there was none.
+    /// Ends a session, and returns false when there was none.
     async fn close_session(&self, hash: &[u8; 32]) -> Result<bool, StoreError>;
 }

@@ -1,26 +1,27 @@
-//! What is in trouble: failures that are alike, parked lanes, dead letters.
+//! Lists for people who look for failures: failures that are alike, parked lanes, and
+//! dead letters.
 
 use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use courier_core::message::{Offset, Timestamp};
+use courier_core::message::Timestamp;
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
 use super::{DeliveryKey, Listing, Page, StoreError};
 
-/// Failed deliveries that one look at the failures reads, shared out among the
-/// groups that are asked for.
+/// Failed deliveries that one list of failures reads, divided among the groups that it
+/// is about.
 pub const FAILURE_ROWS: usize = 5_000;
-/// Those of one group however many groups there are.
+/// Failed deliveries that are read of one group, however many groups there are.
 const LEAST_FAILURE_ROWS: usize = 200;
-/// Topics and versions that a cluster names.
+/// Most topics and most versions that a cluster of failures names.
 pub const NAMED: usize = 20;
-/// Deliveries behind a head that are counted one by one.
+/// Most deliveries behind a lane's head that are counted.
 pub const LANE_COUNTED: u32 = 10_000;
 
-/// The failed deliveries that are read of each group and table.
+/// How many failed deliveries are read of each group and table.
 #[must_use]
 pub fn failure_share(groups: usize) -> usize {
     (FAILURE_ROWS / groups.max(1)).max(LEAST_FAILURE_ROWS)
@@ -47,7 +48,7 @@ pub struct FailureFilter {
     pub to: Option<Timestamp>,
 }
 
-/// One failed delivery, as little of it as clustering needs.
+/// A failed delivery, with the columns that clustering needs.
 #[derive(Clone, Debug)]
 pub struct FailedRow {
     pub key: DeliveryKey,
@@ -59,25 +60,25 @@ pub struct FailedRow {
     pub verdict: Option<Verdict>,
     /// The version that made the last attempt.
     pub version: Option<String>,
-    /// When it settled, or for an open one, was received.
+    /// When it settled or, if it is open, was received.
     pub at: Timestamp,
-    /// When it failed last: an open one fails again and again.
+    /// When it failed last.
     pub failed_at: Timestamp,
     /// Whether it is open.
     pub open: bool,
 }
 
-/// Failures that are alike.
+/// A cluster of failures that are alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureRow {
     pub group: String,
-    /// What they have in common; none for those that have no fingerprint.
+    /// Their fingerprint; `None` for the failures that have none.
     pub fingerprint: Option<String>,
-    /// The last verdict of the newest.
+    /// The last verdict of the newest failure.
     pub verdict: Option<Verdict>,
-    /// Why the newest failed.
+    /// The reason of the newest failure.
     pub reason: Option<String>,
-    /// How many there are.
+    /// How many failures there are.
     pub count: u64,
     /// How many of them are open.
     pub open: u64,
@@ -89,11 +90,11 @@ pub struct FailureRow {
     pub topics: BTreeSet<String>,
     /// The versions that failed, [`NAMED`] at most.
     pub versions: BTreeSet<String>,
-    /// The newest.
+    /// The newest failure.
     pub example: DeliveryKey,
 }
 
-/// Failures by what they have in common, the largest cluster first.
+/// Clusters of failures, the largest first.
 #[derive(Clone, Debug, Default)]
 pub struct Failures {
     /// The clusters.
@@ -102,7 +103,7 @@ pub struct Failures {
     pub truncated: bool,
 }
 
-/// Puts failures together by group and fingerprint. Reasons are left open.
+/// Clusters failures by group and fingerprint. The caller fills in the reasons.
 #[must_use]
 pub fn cluster(rows: impl IntoIterator<Item = FailedRow>, filter: &FailureFilter) -> Vec<FailureRow> {
     let among = |one: &Option<String>, many: Option<&Vec<String>>, name: &str| {
@@ -152,7 +153,7 @@ pub fn cluster(rows: impl IntoIterator<Item = FailedRow>, filter: &FailureFilter
     clusters
 }
 
-/// A lane whose head waits.
+/// A parked lane: its head waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneRow {
     /// The delivery at its head.
@@ -165,8 +166,7 @@ pub struct LaneRow {
     pub state: State,
     /// Why the head failed last.
     pub reason: Option<String>,
-    /// Deliveries behind the head; [`LANE_COUNTED`] stands for that many or
-    /// more.
+    /// Deliveries behind the head; [`LANE_COUNTED`] means that many or more.
     pub waiting: u64,
     /// When the head runs again.
     pub next_attempt_at: Option<Timestamp>,
@@ -181,9 +181,9 @@ pub struct DeadLetterFilter {
     pub group: Option<String>,
     /// Of one of these groups (what a token may see).
     pub groups: Option<Vec<String>>,
-    /// That were published on this topic.
+    /// Published on this topic.
     pub topic: Option<String>,
-    /// Whose delivery was handled since, or was not; none means both.
+    /// Whose delivery was handled since, or was not; `None` means both.
     pub handled: Option<bool>,
     /// At or after.
     pub from: Option<Timestamp>,
@@ -197,13 +197,12 @@ pub struct DeadLetterFilter {
 pub struct DeadLetterRow {
     pub key: DeliveryKey,
     pub group: String,
-    /// Where the message came from.
+    /// The topic of the delivery.
     pub source_topic: String,
-    /// The partition there.
+    /// The partition of the delivery.
     pub partition: i32,
-    /// Where the dead letter goes.
+    /// The topic of the dead letter.
     pub topic: String,
-    /// How far it has come.
     pub fate: LetterFate,
     /// When it was given up.
     pub at: Timestamp,
@@ -215,23 +214,23 @@ pub struct DeadLetterRow {
     pub reason: Option<String>,
     /// Invocations until then.
     pub number: u32,
-    /// When the delivery was handled after all; none while it was not.
+    /// When the delivery was handled after all; `None` while it was not.
     pub handled_at: Option<Timestamp>,
 }
 
-/// How far a dead letter has come.
+/// Whether a dead letter was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LetterFate {
     /// Kafka has it.
     Sent,
-    /// The relay sends it when its topic takes it.
+    /// The relay has still to send it.
     Waiting,
-    /// It can never be sent as it is, and is kept among what is undelivered.
+    /// It can never be sent as it is, and is kept as undelivered.
     Undelivered,
 }
 
 impl LetterFate {
-    /// The fate that the stores' queries name.
+    /// Reads the word that the queries of both dialects return.
     pub(super) fn parse(word: &str) -> Self {
         match word {
             "undelivered" => Self::Undelivered,
@@ -240,7 +239,7 @@ impl LetterFate {
         }
     }
 
-    /// The word that the API says.
+    /// The word that the API shows.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -251,34 +250,23 @@ impl LetterFate {
     }
 }
 
-/// A place in a list that goes by two numbers: `12.345`.
-pub(super) fn two_numbers(cursor: Option<&str>) -> Result<Option<(i64, i64)>, StoreError> {
-    let Some(text) = cursor else { return Ok(None) };
-    let numbers = text.split_once('.').and_then(|(one, two)| Some((one.parse().ok()?, two.parse().ok()?)));
-    numbers.map(Some).ok_or_else(|| StoreError::NotFound(format!("there is no cursor {text:?}")))
-}
-
-/// The cursor of a delivery's key.
-pub(super) fn key_cursor(key: DeliveryKey) -> String {
-    let Offset(offset) = key.offset;
-    format!("{}.{offset}", key.position.0)
-}
-
-/// The verbs for what is in trouble.
+/// Lists failures, parked lanes and dead letters, for the API.
 #[async_trait]
-pub trait Troubles: Send + Sync {
-    /// The newest failures, final and open, by what they have in common.
+pub trait FailureStore: Send + Sync {
+    /// Clusters the newest failures, final and open.
     async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError>;
 
-    /// The parked lanes of a group, in the order of their heads.
+    /// Lists the parked lanes of a group, in the order of their heads.
     async fn parked(&self, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError>;
 
-    /// Dead letters, newest first.
+    /// Lists dead letters, newest first.
     async fn dead_letters(&self, filter: &DeadLetterFilter, page: &Page) -> Result<Listing<DeadLetterRow>, StoreError>;
 }
 
 #[cfg(test)]
 mod tests {
+    use courier_core::message::Offset;
+
     use super::super::PositionId;
     use super::*;
 

@@ -1,7 +1,8 @@
-//! What the host owes Kafka and can never deliver as it is.
+//! Undelivered rows: records that the host has to send to Kafka and that Kafka can
+//! never take as they are.
 //!
-//! A row leaves by a person's hand only: sent again, edited and sent again, or
-//! given up. It holds back neither its key nor its topic.
+//! Only a person removes a row: it is sent again, edited and sent again, or given up.
+//! It holds back neither its key nor its topic.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,71 +10,72 @@ use courier_core::message::Timestamp;
 
 use super::{Listing, Page, StoreError};
 
-/// Rows of one destination past which its sources stop.
+/// Undelivered rows of one topic past which its sources stop, so that a fault which
+/// concerns every record does not fill the store.
 pub const MAX_ROWS: i64 = 10_000;
-/// Bytes of one destination past which its sources stop.
+/// Undelivered bytes of one topic past which its sources stop.
 pub const MAX_BYTES: i64 = 1 << 30;
 
-/// Something to be kept as undelivered that never was an outbound row.
+/// An undelivered row that never was an outbound row.
 #[derive(Clone, Debug)]
 pub struct NewUndelivered {
     /// hash(topic, key) mod [`SHARDS`](super::SHARDS).
     pub shard: i32,
     pub message_id: String,
-    /// Where it should go; empty when nobody could read it.
+    /// The topic that it is for; empty when it could not be read.
     pub topic: String,
     pub type_name: String,
     pub source: String,
     pub key: Option<Bytes>,
     /// The whole record, encoded: key, value, headers.
     pub record: Bytes,
-    /// The outbox it was in, and its row there.
+    /// The outbox that it comes from, and its row there.
     pub outbox: Option<(String, String)>,
-    /// A stable word for why.
+    /// A stable word for the cause.
     pub code: String,
-    /// Why, for people.
+    /// The cause, for people.
     pub reason: String,
 }
 
-/// Something undelivered.
+/// An undelivered row as people see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UndeliveredRow {
-    /// Ascending in the order of keeping.
+    /// The row's number, ascending.
     pub id: i64,
     pub message_id: String,
-    /// Where it should go.
+    /// The topic that it is for.
     pub topic: String,
     pub type_name: String,
     pub source: String,
     pub key: Option<Bytes>,
     /// The whole record, encoded; lists leave it out.
     pub record: Option<Bytes>,
-    /// How many bytes it has.
+    /// The size of the record.
     pub bytes: i64,
     /// The group whose handler published it or gave it up.
     pub group: Option<String>,
-    /// The outbox it was in.
+    /// The outbox that it comes from.
     pub outbox: Option<String>,
-    /// Its row there.
+    /// Its row in that outbox.
     pub outbox_row: Option<String>,
-    /// A stable word for why.
+    /// A stable word for the cause.
     pub code: String,
-    /// Why, for people.
+    /// The cause, for people.
     pub reason: String,
-    /// How often it was tried.
+    /// How often the relay tried to send it.
     pub tries: u32,
-    /// Since when it is owed.
+    /// When the host accepted it.
     pub created_at: Timestamp,
-    /// Since when it is undelivered.
+    /// When it became undelivered.
     pub kept_at: Timestamp,
 }
 
 /// Which undelivered rows are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct UndeliveredFilter {
-    /// For one of these topics; none means any.
+    /// For one of these topics; `None` means any.
     pub topics: Option<Vec<String>>,
-    /// Of one of these groups or of no group; none means any.
+    /// Of one of these groups or of no group; `None` means any.
     pub groups: Option<Vec<String>>,
     /// For this topic.
     pub topic: Option<String>,
@@ -85,18 +87,17 @@ pub struct UndeliveredFilter {
     pub message_id: Option<String>,
 }
 
-/// What is undelivered for one destination.
+/// The undelivered rows of one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UndeliveredTotal {
     pub topic: String,
-    /// How many rows.
     pub rows: i64,
-    /// How many bytes their records have.
+    /// The size of their records.
     pub bytes: i64,
 }
 
 impl UndeliveredTotal {
-    /// Whether so much is undelivered that the sources of the topic stop.
+    /// Whether the sources of the topic have to stop.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.rows >= MAX_ROWS || self.bytes >= MAX_BYTES
@@ -106,7 +107,7 @@ impl UndeliveredTotal {
 /// A record that a person edited before it is sent again.
 #[derive(Clone, Debug)]
 pub struct Repaired {
-    /// Where it goes.
+    /// The topic that it goes to.
     pub topic: String,
     pub key: Option<Bytes>,
     pub type_name: String,
@@ -116,29 +117,28 @@ pub struct Repaired {
     pub shard: i32,
 }
 
-/// The undelivered rows.
+/// Keeps undelivered rows: `publish/` writes them, and people resend or give them up by
+/// the API.
 #[async_trait]
 pub trait UndeliveredStore {
-    /// Keeps what can never be delivered as it is. Rows of an outbox that are
-    /// kept already, by outbox and row, are left alone.
+    /// Stores rows. A row of an outbox that is stored already is left alone.
     async fn keep_undelivered(&self, rows: &[NewUndelivered]) -> Result<(), StoreError>;
 
-    /// Undelivered rows, newest first, without their records.
+    /// Lists rows, newest first, without their records.
     async fn undelivered(&self, filter: &UndeliveredFilter, page: &Page)
     -> Result<Listing<UndeliveredRow>, StoreError>;
 
-    /// One undelivered row with its record.
+    /// Reads one row with its record.
     async fn undelivered_one(&self, id: i64) -> Result<Option<UndeliveredRow>, StoreError>;
 
-    /// Makes an outbound row of an undelivered one, edited or as it is;
-    /// `NotFound` when somebody was quicker. Its message is SEND_FAIL and
-    /// retrying.
+    /// Makes an outbound row of an undelivered one, edited or as it is. Its message
+    /// becomes SEND_FAIL with `retrying`. `NotFound` when the row is gone.
     async fn resend_undelivered(&self, id: i64, repaired: Option<&Repaired>) -> Result<(), StoreError>;
 
-    /// Gives an undelivered row up: it goes, and its message says why it was
-    /// never sent. `NotFound` when somebody was quicker.
+    /// Deletes a row, and writes into its message why it was never sent. `NotFound` when
+    /// the row is gone.
     async fn give_up_undelivered(&self, id: i64, reason: &str) -> Result<(), StoreError>;
 
-    /// What is undelivered by destination.
+    /// Counts the undelivered rows of each topic.
     async fn undelivered_totals(&self) -> Result<Vec<UndeliveredTotal>, StoreError>;
 }

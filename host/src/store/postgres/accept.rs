@@ -1,24 +1,45 @@
-//! Messages handed in by senders, and what became of direct sends.
+//! Accepting messages of senders, and recording what became of direct sends.
 
 use std::collections::{HashMap, HashSet};
 
+use async_trait::async_trait;
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::delayed::{DelayedColumns, due_columns};
 use super::error::at_statement;
 use super::identities::{IdentityColumns, lock_for_taking, reserved, stored_identity};
 use super::messages::{message_row, record_of_message};
 use super::settle_rows::{OutboundColumns, insert_outbound};
-use super::{PostgresStore, commit};
+use super::{PostgresStore, commit, prompt};
 use crate::store::delayed::CANCELLED;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
-    Accepted, Identity, MessageRow, NewMessage, RefusedMessage, SentBy, SentMessage, StoreError, UnsentMessage,
+    AcceptStore, Accepted, Identity, MessageRow, NewMessage, RefusedMessage, SentBy, SentMessage, StoreError,
+    UnsentMessage,
 };
 
-pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+#[async_trait]
+impl AcceptStore for PostgresStore {
+    async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+        prompt(accept(self, messages)).await
+    }
+
+    async fn sent(&self, sent: &[SentMessage]) -> Result<(), StoreError> {
+        prompt(self::sent(self, sent)).await
+    }
+
+    async fn release_outbound(&self, messages: &[UnsentMessage]) -> Result<(), StoreError> {
+        prompt(release_outbound(self, messages)).await
+    }
+
+    async fn refuse_outbound(&self, messages: &[RefusedMessage]) -> Result<(), StoreError> {
+        prompt(refuse_outbound(self, messages)).await
+    }
+}
+
+async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
     if messages.iter().all(|message| message.place.is_some()) {
         return accept_sent(store, messages).await;
     }
@@ -28,11 +49,11 @@ pub(super) async fn accept(store: &PostgresStore, messages: &[NewMessage]) -> Re
     Ok(answers)
 }
 
-/// Takes messages that Kafka has already, which is the usual direct send: no
-/// other row is written with theirs, so that one statement is the transaction.
+/// Accepts messages that Kafka has already, which is the usual direct send. No other
+/// row is written with theirs, so that one statement is the transaction.
 ///
-/// What is there already is told in a transaction of its own. When that fails
-/// and the call is repeated, the first ones are answered `Same`.
+/// Messages that are stored already are looked up in a transaction of their own. When
+/// that fails and the call is repeated, those that this one inserted are `Same`.
 async fn accept_sent(store: &PostgresStore, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
     let identities: Vec<Identity> = messages.iter().map(stored_identity).collect();
     let first = firsts(&identities);
@@ -55,12 +76,12 @@ async fn accept_sent(store: &PostgresStore, messages: &[NewMessage]) -> Result<V
     Ok(answers)
 }
 
-/// The same within a transaction.
+/// Accepts messages within a transaction.
 pub(super) async fn accept_in(tx: &mut PgConnection, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
     let identities: Vec<Identity> = messages.iter().map(stored_identity).collect();
-    // What Kafka has already is not refused for a reservation, and its id was
-    // made here, so that nobody can be reserving it: the usual direct send
-    // saves a round trip.
+    // A message that Kafka has already is not refused for a reservation. Its id was made
+    // by this host, so that no transaction can be reserving it, and the usual direct send
+    // saves the round trip of the lock.
     let unsent = messages.iter().zip(&identities).filter(|(message, _)| message.place.is_none());
     let unsent: Vec<&Identity> = unsent.map(|(_, identity)| identity).collect();
     if !unsent.is_empty() {
@@ -69,7 +90,7 @@ pub(super) async fn accept_in(tx: &mut PgConnection, messages: &[NewMessage]) ->
     accept_locked(tx, messages, &identities).await
 }
 
-/// The same for identities that are locked.
+/// Accepts messages whose identities are locked.
 pub(super) async fn accept_locked(
     tx: &mut PgConnection,
     messages: &[NewMessage],
@@ -81,7 +102,7 @@ pub(super) async fn accept_locked(
     let mut new = insert(tx, messages, &first, &owed).await?;
     let are_owed_written = new.len() == first.len();
     if !are_owed_written {
-        // Those that were refused before make room for what takes their place.
+        // Messages that were refused before make room for corrected ones.
         let freed = forget_refused(tx, messages, &first, &new).await?;
         if !freed.is_empty() {
             new.extend(insert(tx, messages, &freed, &OutboundColumns::default()).await?);
@@ -115,23 +136,25 @@ pub(super) async fn accept_locked(
                 return Ok(Accepted::New);
             }
             match (known.get(identity), reserved.get(identity)) {
-                // What was sent before it was prepared is told as it is.
+                // A message that was sent before its identity was reserved is returned as
+                // it is.
                 (Some(known), transaction) if transaction.is_none() || !known.is_refused() => {
-                    // Another's refused message is not told, also when it is the same.
+                    // The refused message of another sender is not shown, also when it is
+                    // the same.
                     let is_told = !known.is_refused() || known.makes_room_for(message);
                     let same = is_told && known.digest.as_deref() == Some(&message.digest[..]);
                     Ok(if same { Accepted::Same(Box::new(known.row.clone())) } else { Accepted::Other })
                 }
                 (_, Some(transaction)) => Ok(Accepted::Reserved { transaction: transaction.clone() }),
-                // It was there a moment ago and retention took it.
+                // Retention has just removed it.
                 _ => Err(StoreError::Unavailable(format!("message {identity} is just being removed"))),
             }
         })
         .collect()
 }
 
-/// The place of the first message of each identity within a batch: of several
-/// it is the one to store.
+/// The index in a batch of the first message of each identity: of several with one
+/// identity it is the one that is stored.
 type Firsts<'i> = HashMap<&'i Identity, usize>;
 
 fn firsts(identities: &[Identity]) -> Firsts<'_> {
@@ -142,8 +165,8 @@ fn firsts(identities: &[Identity]) -> Firsts<'_> {
     first
 }
 
-/// The outbound rows of those messages of a batch that `counts` names, in the
-/// batch's own order, in which the relay sends them.
+/// Collects the outbound rows of those messages of a batch that `counts` selects, in the
+/// order of the batch, in which the relay sends them.
 fn owed_for<'m>(
     messages: &'m [NewMessage],
     identities: &'m [Identity],
@@ -158,17 +181,16 @@ fn owed_for<'m>(
     owed
 }
 
-/// The places of a batch in the order of its identities, in which all hosts
-/// take rows: two that are handed the same at one time then wait for each other
-/// in one direction only.
+/// Sorts the indexes of a batch by identity. All hosts lock rows in this order, so that
+/// two that accept the same messages at once do not wait for each other in a circle.
 fn in_order<'i>(places: impl Iterator<Item = (&'i Identity, usize)>) -> Vec<usize> {
     let mut places: Vec<_> = places.collect();
     places.sort_unstable();
     places.into_iter().map(|(_, place)| place).collect()
 }
 
-/// Inserts messages, and answers which. The first 20 parameters are the
-/// columns of [`insert`].
+/// Inserts messages and returns their identities. The first 20 parameters are the columns
+/// of [`insert`].
 macro_rules! insert_messages {
     () => {
         "INSERT INTO message (id, digest, key, source, topic, type_name, kind, time, created_at, state, reason,
@@ -189,8 +211,8 @@ macro_rules! insert_messages {
     };
 }
 
-/// The same with the outbound rows of all of them, which are written only when
-/// all are new: else their order among those that are written later is lost.
+/// Inserts messages with their outbound rows. The outbound rows are written only when all
+/// messages are new; otherwise those that are written later would not be in order.
 const INSERT_WITH_OWED: &str = concat!(
     "WITH taken AS (",
     insert_messages!(),
@@ -203,11 +225,11 @@ const INSERT_WITH_OWED: &str = concat!(
     ") SELECT id, source, topic FROM taken"
 );
 
-/// Inserts those whose identity is new and not reserved, and `owed` when they
-/// all are; answers the identities.
+/// Inserts the messages whose identity is new and not reserved, and `owed` when all of
+/// them are; returns the identities of the inserted ones.
 ///
-/// An outbound row has the record's bytes while there is one. `created_at`
-/// gives the batch's own order back, a microsecond apart.
+/// An outbound row has the record's bytes while there is one. The `created_at` of the
+/// messages are a microsecond apart, so that lists show the order of the batch.
 async fn insert(
     tx: &mut PgConnection,
     messages: &[NewMessage],
@@ -247,14 +269,14 @@ fn identity(row: &PgRow) -> Result<Identity, StoreError> {
     Ok(Identity { id: row.take("id")?, source: row.take("source")?, topic: row.take("topic")? })
 }
 
-/// Removes the rows of messages that were refused for what was wrong with
-/// them, so that a corrected message, or the same one where it is right by
-/// now, is taken in its place; answers those that can be inserted now. What a
-/// prepared transaction holds stays as it is, and so does what another sender
-/// handed in (see [`SentBy::makes_room`]).
+/// Deletes the rows of messages that were refused for a fault of their own, so that a
+/// corrected message, or the same one if it is right by now, is accepted in their place;
+/// returns those that can be inserted now. A message whose identity a prepared
+/// transaction holds stays, and so does one of another sender, see
+/// [`SentBy::makes_room`].
 ///
-/// Nothing of them is in Kafka or on its way there: a row that the relay ever
-/// had has a shard.
+/// None of them is in Kafka or on its way there: a message that the relay ever had has a
+/// shard.
 async fn forget_refused<'i>(
     tx: &mut PgConnection,
     messages: &[NewMessage],
@@ -294,23 +316,22 @@ async fn forget_refused<'i>(
     Ok(first.iter().filter(|(identity, _)| gone.contains(**identity)).map(|(one, place)| (*one, *place)).collect())
 }
 
-/// A message that is stored.
-pub(super) struct Known {
-    /// None for one that a handler published.
+/// A stored message, as [`accept_locked`] compares it with a new one.
+pub(super) struct StoredMessage {
+    /// `None` for a message that a handler published.
     pub digest: Option<Vec<u8>>,
     pub row: MessageRow,
-    /// Whether the relay ever had it.
+    /// Whether the relay ever had it, which then may have sent it.
     had_shard: bool,
 }
 
-impl Known {
-    /// Whether it may be replaced by this one, as far as their senders go.
+impl StoredMessage {
+    /// Whether the senders allow that `message` replaces it.
     pub fn makes_room_for(&self, message: &NewMessage) -> bool {
         SentBy::makes_room(self.row.sent_by.as_ref(), message.sent_by.as_ref())
     }
 
-    /// Whether it was refused for what was wrong with it, so that it makes room
-    /// for another.
+    /// Whether it was refused for a fault of its own, so that it makes room for another.
     pub fn is_refused(&self) -> bool {
         let row = &self.row;
         let unsent = row.state == State::SendFail && !row.retrying && row.place.is_none();
@@ -318,14 +339,14 @@ impl Known {
     }
 }
 
-/// The messages that are stored under these identities.
+/// Reads the messages that are stored under these identities.
 ///
-/// In a statement of its own: what another host committed while the insert
-/// waited for it is not in the insert's snapshot.
+/// It is a statement of its own because the snapshot of the insert does not contain what
+/// another host committed while the insert waited.
 pub(super) async fn known(
     tx: &mut PgConnection,
     identities: &[Identity],
-) -> Result<HashMap<Identity, Known>, StoreError> {
+) -> Result<HashMap<Identity, StoredMessage>, StoreError> {
     let columns: IdentityColumns = identities.iter().collect();
     let rows = sqlx::query(concat!(
         "SELECT m.id, m.digest, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
@@ -343,14 +364,17 @@ pub(super) async fn known(
     .map_err(at_statement)?;
     rows.iter()
         .map(|row| {
-            let known =
-                Known { digest: row.take("digest")?, row: message_row(row)?, had_shard: row.take("had_shard")? };
+            let known = StoredMessage {
+                digest: row.take("digest")?,
+                row: message_row(row)?,
+                had_shard: row.take("had_shard")?,
+            };
             Ok((known.row.identity(), known))
         })
         .collect()
 }
 
-/// Locks the outbound rows of messages in id order, as the relay does. The
+/// Locks the outbound rows of messages in the order of their ids, as the relay does. The
 /// parameters are the columns of the identities.
 macro_rules! lock_owed {
     () => {
@@ -361,7 +385,7 @@ macro_rules! lock_owed {
     };
 }
 
-/// Locks the outbound rows of messages before anything of them is changed.
+/// Locks the outbound rows of messages before anything is changed.
 async fn lock_outbound(tx: &mut PgConnection, messages: &IdentityColumns) -> Result<Vec<i64>, StoreError> {
     let rows = sqlx::query(lock_owed!())
         .bind(&messages.id)
@@ -373,13 +397,13 @@ async fn lock_outbound(tx: &mut PgConnection, messages: &IdentityColumns) -> Res
     rows.iter().map(|row| row.take("id")).collect()
 }
 
-/// A message that the relay sent too, because its row was no longer held, is
-/// in Kafka twice; the place that was written first stays.
+/// Records direct sends that Kafka took. A message that the relay sent too, because its
+/// row was no longer held, is in Kafka twice; the place that was written first stays.
 ///
-/// One statement is the transaction. The outbound rows are locked in id order
-/// and gone before a message is touched, since the filter of the update wants
-/// all of them counted: the relay takes its locks in this order.
-pub(super) async fn sent(store: &PostgresStore, sent: &[SentMessage]) -> Result<(), StoreError> {
+/// One statement is the transaction. The filter of the update counts the deleted outbound
+/// rows, so that they are locked, in the order of their ids, before a message is: the
+/// relay takes its locks in the same order.
+async fn sent(store: &PostgresStore, sent: &[SentMessage]) -> Result<(), StoreError> {
     let messages: IdentityColumns = sent.iter().map(|message| &message.identity).collect();
     sqlx::query(concat!(
         "WITH owed AS MATERIALIZED (",
@@ -403,7 +427,7 @@ pub(super) async fn sent(store: &PostgresStore, sent: &[SentMessage]) -> Result<
     Ok(())
 }
 
-pub(super) async fn release_outbound(store: &PostgresStore, unsent: &[UnsentMessage]) -> Result<(), StoreError> {
+async fn release_outbound(store: &PostgresStore, unsent: &[UnsentMessage]) -> Result<(), StoreError> {
     let messages: IdentityColumns = unsent.iter().map(|message| &message.identity).collect();
     let reasons: Vec<_> = unsent.iter().map(|message| clean(&message.reason)).collect();
     let mut tx = store.begin_tx().await?;
@@ -413,7 +437,7 @@ pub(super) async fn release_outbound(store: &PostgresStore, unsent: &[UnsentMess
         .execute(&mut *tx)
         .await
         .map_err(at_statement)?;
-    // The relay may have been quicker: what Kafka has stays COMMITTED.
+    // The relay may have sent it meanwhile: a message that Kafka has stays COMMITTED.
     sqlx::query(
         "UPDATE message m SET state = 1, reason = r.reason, retrying = true
          FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS r (id, source, topic, reason)
@@ -431,12 +455,11 @@ pub(super) async fn release_outbound(store: &PostgresStore, unsent: &[UnsentMess
     commit(tx).await
 }
 
-pub(super) async fn refuse_outbound(store: &PostgresStore, refused: &[RefusedMessage]) -> Result<(), StoreError> {
+async fn refuse_outbound(store: &PostgresStore, refused: &[RefusedMessage]) -> Result<(), StoreError> {
     let messages: IdentityColumns = refused.iter().map(|message| &message.identity).collect();
     let mut tx = store.begin_tx().await?;
     let rows = lock_outbound(&mut tx, &messages).await?;
-    // Without its shard it counts as never sent, and makes room for a corrected
-    // one.
+    // Without a shard it counts as never sent, and makes room for a corrected message.
     sqlx::query(
         "WITH gone AS (DELETE FROM outbound WHERE id = ANY($1)
              RETURNING message_id, source, coalesce(published_on, topic) AS topic)

@@ -1,21 +1,21 @@
-//! Which host pushes broadcasts to which address of a service.
+//! Leases on the addresses of pushed services.
 //!
-//! Hosts of one group decide one after another: each locks the group's row.
+//! The hosts of a group decide one after another, since each locks the group's row.
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded, commit, micros};
 use crate::store::address_leases::share;
 use crate::store::shared::text::clean;
-use crate::store::{AddressLeaseRow, AddressLeases, AddressShare, AddressWish, StoreError};
+use crate::store::{AddressLeaseRow, AddressLeaseStore, AddressShare, AddressWish, StoreError};
 
 #[async_trait]
-impl AddressLeases for PostgresStore {
+impl AddressLeaseStore for PostgresStore {
     async fn hold_addresses(&self, wish: &AddressWish) -> Result<AddressShare, StoreError> {
         bounded(hold(self, wish)).await
     }

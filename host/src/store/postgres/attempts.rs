@@ -1,4 +1,4 @@
-//! Attempts, also the one that only a final row tells of.
+//! Reading attempts: those that have rows, and those that only final rows contain.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,12 +7,12 @@ use courier_core::message::Offset;
 use sqlx::postgres::PgRow;
 
 use super::PostgresStore;
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use crate::store::{AttemptRow, DeliveryKey, PositionId, StoreError};
 
-/// Kept attempts, and for a final row whose last attempt was not kept (it was
-/// handled at once and logged nothing) the one that its own row tells of.
+/// Reads the attempts that have rows. The last attempt of a delivery that was handled at
+/// once and logged nothing has none, and is read from its final row.
 pub(super) async fn attempts(store: &PostgresStore, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError> {
     let (positions, offsets): (Vec<i64>, Vec<i64>) = keys.iter().map(|key| (key.position.0, key.offset.0)).unzip();
     let rows = sqlx::query(
@@ -47,7 +47,7 @@ pub(super) async fn attempts(store: &PostgresStore, keys: &[DeliveryKey]) -> Res
         let key =
             DeliveryKey { position: PositionId(row.take("position_id")?), offset: Offset(row.take("record_offset")?) };
         let attempt = attempt_row(row)?;
-        // A key that was asked for twice is joined twice.
+        // A key that the caller named twice is joined twice.
         if seen.insert((key, attempt.number)) {
             found.entry(key).or_default().push(attempt);
         }

@@ -4,10 +4,11 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, SLICE_ROWS, bounded, commit};
-use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, LINKS_STEP, deed};
+use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, AuditStore, ChainEnd, LINKS_STEP, deed};
+use crate::store::shared::paging::number_of;
 use crate::store::shared::text::clean;
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
@@ -27,7 +28,7 @@ fn entry(row: &PgRow) -> Result<AuditRow, StoreError> {
 }
 
 #[async_trait]
-impl Audits for PostgresStore {
+impl AuditStore for PostgresStore {
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {
         bounded(entries(self, filter, page)).await
     }
@@ -46,13 +47,14 @@ impl Audits for PostgresStore {
     }
 }
 
-/// Appends what is done in somebody's name, if it is; the last statement of its
-/// transaction.
+/// Appends the audit entry of the verb, if it runs for a person. It is the last statement
+/// of its transaction.
 pub(super) async fn note(tx: &mut PgConnection) -> Result<(), StoreError> {
     note_as(tx, |_| ()).await
 }
 
-/// The same, when the transaction knows more of the deed than who asked for it.
+/// Does what [`note`] does, and lets the transaction complete the entry with what its
+/// caller could not know.
 pub(super) async fn note_as(tx: &mut PgConnection, tell: impl FnOnce(&mut AuditEntry)) -> Result<(), StoreError> {
     let Some(mut deed) = deed() else { return Ok(()) };
     tell(&mut deed);
@@ -60,8 +62,8 @@ pub(super) async fn note_as(tx: &mut PgConnection, tell: impl FnOnce(&mut AuditE
 }
 
 async fn append(tx: &mut PgConnection, deed: &AuditEntry) -> Result<(), StoreError> {
-    // The lock first and in a statement of its own: number and time are those
-    // of the moment when it was this entry's turn.
+    // The lock is a statement of its own and comes first, so that the entries' numbers and
+    // times are in the order of the chain.
     let head =
         sqlx::query("SELECT head_hash FROM audit_chain FOR UPDATE").fetch_one(&mut *tx).await.map_err(at_statement)?;
     let previous: Vec<u8> = head.take("head_hash")?;
@@ -90,10 +92,7 @@ async fn append(tx: &mut PgConnection, deed: &AuditEntry) -> Result<(), StoreErr
 }
 
 async fn entries(store: &PostgresStore, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {
-    let before = match page.cursor.as_deref() {
-        None => i64::MAX,
-        Some(text) => text.parse().map_err(|_| StoreError::NotFound(format!("there is no cursor {text:?}")))?,
-    };
+    let before = number_of(page.cursor.as_deref())?.unwrap_or(i64::MAX);
     let limit = page.limit.clamp(1, MAX_PAGE) as usize;
     let end = sqlx::query("SELECT id FROM audit WHERE id < $1 ORDER BY id DESC OFFSET $2 LIMIT 1")
         .bind(before)
@@ -154,7 +153,8 @@ async fn links(store: &PostgresStore, after: i64) -> Result<AuditLinks, StoreErr
 pub(super) async fn prune(store: &PostgresStore, cutoff: i64, chunk: i64) -> Result<bool, StoreError> {
     let mut tx = store.begin_tx().await?;
     sqlx::query("SELECT FROM audit_chain FOR UPDATE").execute(&mut *tx).await.map_err(at_statement)?;
-    // By number and not by time: a clock that went back must not tear a hole.
+    // By number and not by time: after a clock that went back, removal by time would leave
+    // a gap in the chain.
     let gone = sqlx::query(
         "WITH old AS (
              SELECT max(id) AS id FROM (SELECT id, at FROM audit ORDER BY id LIMIT $2) AS oldest

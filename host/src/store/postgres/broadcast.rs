@@ -1,23 +1,23 @@
-//! Listeners and the positions of single nodes.
+//! Listeners and their positions.
 //!
-//! The listener's row is locked before its positions, and those in the order
-//! of their ids, as everywhere.
+//! The listener's row is locked before its positions, and those in the order of their
+//! ids, as everywhere.
 
 use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::claim::close_open;
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::positions::insert_lost;
 use super::{PostgresStore, bounded, commit, micros};
 use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, SEEN_EVERY, SEEN_PARTS, UNHEARD};
 use crate::store::shared::text::clean;
-use crate::store::{Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, StoreError, UnheardRow};
+use crate::store::{DeliveryKey, Extent, Listen, ListenerRow, ListenerStore, Listening, StoreError, UnheardRow};
 
 #[async_trait]
-impl Broadcasts for PostgresStore {
+impl ListenerStore for PostgresStore {
     async fn listen(&self, wish: &Listen) -> Result<Listening, StoreError> {
         bounded(listen(self, wish)).await
     }
@@ -55,14 +55,14 @@ impl Broadcasts for PostgresStore {
     }
 }
 
-/// A listener, and whether it is away for too long.
-struct Found {
+/// A listener, and whether its node is away for too long.
+struct ListenerAway {
     row: ListenerRow,
     group: i32,
     away_too_long: bool,
 }
 
-async fn all(store: &PostgresStore) -> Result<Vec<Found>, StoreError> {
+async fn all(store: &PostgresStore) -> Result<Vec<ListenerAway>, StoreError> {
     let rows = sqlx::query(
         "SELECT l.group_id, l.seen_at + l.forget <= courier_now() AS away_too_long, g.name, l.topic, l.node,
              EXISTS (SELECT FROM node n WHERE n.name = l.node AND n.lease_until > courier_now()) AS live,
@@ -75,7 +75,7 @@ async fn all(store: &PostgresStore) -> Result<Vec<Found>, StoreError> {
     rows.iter().map(found).collect()
 }
 
-fn found(row: &PgRow) -> Result<Found, StoreError> {
+fn found(row: &PgRow) -> Result<ListenerAway, StoreError> {
     let why: Option<String> = row.take("gone_why")?;
     let listener = ListenerRow {
         group: row.take("name")?,
@@ -86,7 +86,7 @@ fn found(row: &PgRow) -> Result<Found, StoreError> {
         seen_at: row.time("seen_at")?,
         gone: row.time_opt("gone_at")?.map(|at| (at, why.unwrap_or_default())),
     };
-    Ok(Found { row: listener, group: row.take("group_id")?, away_too_long: row.take("away_too_long")? })
+    Ok(ListenerAway { row: listener, group: row.take("group_id")?, away_too_long: row.take("away_too_long")? })
 }
 
 async fn still_listening(store: &PostgresStore, group: &str, node: &str) -> Result<Vec<String>, StoreError> {
@@ -123,7 +123,7 @@ async fn listen(store: &PostgresStore, wish: &Listen) -> Result<Listening, Store
     .map_err(at_statement)?;
     let gone: Option<bool> = gone.map(|row| row.take("gone")).transpose()?;
     if gone == Some(true) {
-        // Nobody may have looked since it was away for too long.
+        // It may be away for too long without any host having ended it yet.
         end_listener(&mut tx, group, &wish.topic, &wish.node, AWAY_TOO_LONG, Expected::Whatever).await?;
     }
     sqlx::query(
@@ -147,7 +147,7 @@ async fn listen(store: &PostgresStore, wish: &Listen) -> Result<Listening, Store
     Ok(listening)
 }
 
-/// Gives a listener its position in a partition; answers what it missed there.
+/// Gives a listener its position in a partition, and returns the range that it missed.
 async fn take_place(
     tx: &mut PgConnection,
     group: i32,
@@ -201,13 +201,13 @@ async fn take_place(
     Ok(Some((extent.partition, next, extent.high)))
 }
 
-/// Ends the expected listeners that `ends` picks.
+/// Ends the listeners that `ends` selects among those that have not ended.
 async fn end_listeners(
     store: &PostgresStore,
     why: &str,
-    ends: impl Fn(&Found) -> bool + Send,
+    ends: impl Fn(&ListenerAway) -> bool + Send,
 ) -> Result<Vec<ListenerRow>, StoreError> {
-    let found: Vec<Found> =
+    let found: Vec<ListenerAway> =
         all(store).await?.into_iter().filter(|found| found.row.gone.is_none() && ends(found)).collect();
     let mut ended = Vec::new();
     for mut found in found {
@@ -223,17 +223,18 @@ async fn end_listeners(
     Ok(ended)
 }
 
-/// What a listener must be for it to end.
+/// What has to hold for a listener to be ended.
 #[derive(Clone, Copy)]
 enum Expected {
-    /// Locked by the caller.
+    /// Nothing: the caller has locked its row.
     Whatever,
-    /// Not seen since.
+    /// Its node was not seen after this time.
     SeenAt(Timestamp),
 }
 
-/// Ends a listener: what it still writes is stale, and what lies open for it
-/// can never run. False when it is not as expected, and then nothing changes.
+/// Ends a listener: its epochs are raised, so that what its node still writes is refused,
+/// and its open deliveries become final. Returns false and changes nothing when it is not
+/// as expected.
 async fn end_listener(
     tx: &mut PgConnection,
     group: i32,
@@ -283,8 +284,8 @@ async fn end_listener(
 }
 
 async fn judge(store: &PostgresStore, limit: u32) -> Result<Vec<(String, String)>, StoreError> {
-    // A listener without a position in the partition begins at its beginning:
-    // the partition appeared after it did.
+    // A listener without a position in the partition begins at its first offset, since the
+    // partition was added after the listener.
     let rows = sqlx::query(
         "WITH due AS (
              SELECT id, source, topic, partition, kafka_offset FROM message
@@ -340,7 +341,7 @@ async fn unheard(
         .collect()
 }
 
-/// A broadcast for a node that no longer listens has nobody who could run it.
+/// Refuses a delivery whose listener has ended, since no owner could run it.
 pub(super) async fn refuse_gone_listener(tx: &mut PgConnection, delivery: &DeliveryKey) -> Result<(), StoreError> {
     let gone = sqlx::query(
         "SELECT l.node FROM position p JOIN listener l

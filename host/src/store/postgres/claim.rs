@@ -1,19 +1,48 @@
 //! Becoming the owner of a partition.
 
+use async_trait::async_trait;
 use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgQueryResult, PgRow};
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::log_ends::seen_log_end;
 use super::open_rows::open_row;
 use super::positions::insert_lost;
 use super::settle_open::{Class, Deltas, PEOPLE};
-use super::{PostgresStore, commit};
+use super::{PostgresStore, bounded, commit};
 use crate::store::incarnations::outdated;
 use crate::store::shared::text::clean;
-use crate::store::{ClaimRequest, Claimed, EndedLog, PositionId, Renewal, StoreError, WriterId};
+use crate::store::{ClaimRequest, ClaimStore, Claimed, EndedLog, PositionId, Renewal, StoreError, WriterId};
+
+#[async_trait]
+impl ClaimStore for PostgresStore {
+    async fn begin(
+        &self,
+        group: &str,
+        topic: &str,
+        topic_id: &str,
+        starts: &[(i32, Offset)],
+    ) -> Result<(), StoreError> {
+        bounded(begin(self, group, topic, topic_id, starts)).await
+    }
+
+    async fn claim(&self, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
+        bounded(self::claim(self, claim)).await
+    }
+
+    async fn skip_lost(
+        &self,
+        position: PositionId,
+        epoch: i64,
+        from: Offset,
+        to: Offset,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        bounded(skip_lost(self, position, epoch, from, to, why)).await
+    }
+}
 
 /// A position as a claim finds it.
 struct Current {
@@ -24,7 +53,7 @@ struct Current {
     epoch: i64,
 }
 
-pub(super) async fn claim(store: &PostgresStore, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
+async fn claim(store: &PostgresStore, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
     let group_id = store.groups.id(&store.pool, &claim.group).await?;
     let mut tx = store.begin_tx().await?;
     let mut current = lock_current(&mut tx, group_id, claim).await?;
@@ -99,17 +128,17 @@ async fn refuse_outdated(
     if known { Err(outdated(claim)) } else { Ok(()) }
 }
 
-/// What [`open_row`] reads.
+/// The columns that [`open_row`] reads.
 const OPEN_OF_POSITION: &str = "
     SELECT position_id, record_offset, key, message_id, state, next_attempt_at, held, number, counted, received_at, asked_at,
         give_up_reason, give_up_letter, CASE WHEN copied_bytes > 0 THEN 0 ELSE coalesce(octet_length(record), 0) END AS record_bytes
     FROM open_delivery WHERE position_id = $1 ORDER BY record_offset";
 
-/// Locks the position's row of today, made at `fallback` when there is none.
+/// Locks the row of the position's present incarnation, which is inserted at `fallback`
+/// when there is none.
 ///
-/// The row is looked for once more when it was not found: another host may
-/// have begun a new incarnation while this one waited for the old row, which
-/// is then no longer the current one and drops out of the answer.
+/// A row that was not found is looked for once more: another host may have begun a new
+/// incarnation while this one waited for the old row, which then no longer matches.
 async fn lock_current(tx: &mut PgConnection, group_id: i32, claim: &ClaimRequest) -> Result<Current, StoreError> {
     for _ in 0..3 {
         let found = sqlx::query(
@@ -132,8 +161,7 @@ async fn lock_current(tx: &mut PgConnection, group_id: i32, claim: &ClaimRequest
                 epoch: row.take("epoch")?,
             });
         }
-        // One that is not current any more was ended with its partition, which
-        // is there again.
+        // The newest row is not current when its partition was gone and is there again.
         let last = sqlx::query(
             "SELECT max(incarnation) AS incarnation, coalesce(max(epoch), 0) AS epoch FROM position
              WHERE group_id = $1 AND topic = $2 AND partition = $3 AND listener = $4",
@@ -176,11 +204,11 @@ async fn insert_position(
     .map_err(at_statement)
 }
 
-/// Closes the incarnation that `old` stands for and begins the next one, in
-/// which what is in the log still goes on.
+/// Closes the incarnation of `old` and begins the next one, in which the deliveries that
+/// are still in the log go on.
 ///
-/// The old row's epoch moves on too, so that a former owner which still works
-/// on records of the topic that is gone cannot write them.
+/// The old row's epoch is raised too, so that a former owner which still works on records
+/// of the old topic cannot write them.
 async fn renew_incarnation(
     tx: &mut PgConnection,
     group_id: i32,
@@ -193,7 +221,8 @@ async fn renew_incarnation(
         .execute(&mut *tx)
         .await
         .map_err(at_statement)?;
-    // The epoch counts on, so that what is older in one row is older in both.
+    // The epoch counts on from the old row, so that an older owner of either row has an
+    // older epoch.
     insert_position(tx, group_id, claim, (old.incarnation + 1, old.epoch), renewal.begins).await?;
     let new = lock_current(tx, group_id, claim).await?;
     if let Some(end) = renewal.survive_below {
@@ -203,8 +232,8 @@ async fn renew_incarnation(
     Ok(new)
 }
 
-/// Open deliveries below `end` go on under another position; final ones stay
-/// where they are, and so do their attempts.
+/// Moves open deliveries below `end` to another position. Final ones stay where they are,
+/// and so do their attempts.
 async fn move_open(tx: &mut PgConnection, old: i64, new: i64, end: Offset) -> Result<(), StoreError> {
     const STATEMENTS: [&str; 2] = [
         "UPDATE attempt a SET position_id = $2 WHERE position_id = $1 AND record_offset < $3
@@ -217,8 +246,8 @@ async fn move_open(tx: &mut PgConnection, old: i64, new: i64, end: Offset) -> Re
     Ok(())
 }
 
-/// Closes what lies open in a position that ended, and records what is lost.
-/// The caller has locked the position.
+/// Closes the open deliveries of a position that ended, and records the lost range. The
+/// caller has locked the position.
 pub(super) async fn end_position(
     tx: &mut PgConnection,
     group_id: i32,
@@ -244,8 +273,8 @@ pub(super) async fn end_position(
     insert_lost(tx, position, from.0, to.0, &renewal.why).await
 }
 
-/// Makes the open rows of a position final, for that reason; answers the
-/// lowest offset. The caller has locked the position.
+/// Makes the open rows of a position HANDLE_FAIL for good, with that reason, and returns
+/// the lowest offset. The caller has locked the position.
 pub(super) async fn close_open(
     tx: &mut PgConnection,
     group_id: i32,
@@ -288,4 +317,61 @@ pub(super) async fn close_open(
     let node = node.map(|row| row.take(0)).transpose()?.unwrap_or(PEOPLE);
     deltas.write(tx, node).await?;
     Ok(lowest)
+}
+
+async fn begin(
+    store: &PostgresStore,
+    group: &str,
+    topic: &str,
+    topic_id: &str,
+    starts: &[(i32, Offset)],
+) -> Result<(), StoreError> {
+    let group_id = store.groups.id(&store.pool, group).await?;
+    let (partitions, offsets): (Vec<i32>, Vec<i64>) = starts.iter().map(|(partition, at)| (*partition, at.0)).unzip();
+    let mut tx = store.begin_tx().await?;
+    // Hosts that start together resolve `latest` to different offsets; the
+    // lock lets one of them decide for all partitions.
+    sqlx::query("SELECT FROM consumer_group WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(group_id)
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    sqlx::query(
+        "INSERT INTO position (group_id, topic, incarnation, partition, topic_id, next, epoch, current)
+         SELECT $1, $2, 0, partition, $3, next, 0, true FROM unnest($4::integer[], $5::bigint[]) AS start (partition, next)
+         WHERE NOT EXISTS (SELECT FROM position WHERE group_id = $1 AND topic = $2 AND listener = '')
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(group_id)
+    .bind(clean(topic))
+    .bind(clean(topic_id))
+    .bind(&partitions)
+    .bind(&offsets)
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    commit(tx).await
+}
+
+async fn skip_lost(
+    store: &PostgresStore,
+    position: PositionId,
+    epoch: i64,
+    from: Offset,
+    to: Offset,
+    why: &str,
+) -> Result<(), StoreError> {
+    let mut tx = store.begin_tx().await?;
+    let moved = sqlx::query("UPDATE position SET next = greatest(next, $3) WHERE id = $1 AND epoch = $2")
+        .bind(position.0)
+        .bind(epoch)
+        .bind(to.0)
+        .execute(&mut *tx)
+        .await
+        .map_err(at_statement)?;
+    if moved.rows_affected() != 1 {
+        return Err(StoreError::Fenced(format!("position {} has a newer epoch than {epoch}", position.0)));
+    }
+    insert_lost(&mut tx, position.0, from.0, to.0, why).await?;
+    commit(tx).await
 }

@@ -1,4 +1,5 @@
-//! Reading columns of rows without a panic when one is not what was expected.
+//! Reading columns of rows: a column that is not as expected is an error, where the
+//! driver's `get` would panic.
 
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
@@ -10,40 +11,40 @@ use crate::store::StoreError;
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
-/// Columns by name or place, in the program's own types.
-pub(super) trait Columns {
-    /// A column as the driver reads it.
+/// Reads columns by name or index as the types of this program.
+pub(super) trait PgRowExt {
+    /// Reads a column as the driver does.
     fn take<'r, T>(&'r self, column: impl ColumnIndex<PgRow>) -> Result<T, StoreError>
     where
         T: Decode<'r, Postgres> + Type<Postgres>;
 
-    /// A count, kept as an integer.
+    /// Reads a count.
     fn count(&self, column: &str) -> Result<u32, StoreError> {
         Ok(count(self.take(column)?))
     }
 
-    /// Raw bytes.
+    /// Reads bytes that may be absent.
     fn bytes(&self, column: &str) -> Result<Option<Bytes>, StoreError> {
         Ok(self.take::<Option<Vec<u8>>>(column)?.map(Bytes::from))
     }
 
-    /// A time.
+    /// Reads a time.
     fn time(&self, column: &str) -> Result<Timestamp, StoreError> {
         self.take(column).map(Timestamp)
     }
 
-    /// A time that may be absent.
+    /// Reads a time that may be absent.
     fn time_opt(&self, column: &str) -> Result<Option<Timestamp>, StoreError> {
         Ok(self.take::<Option<i64>>(column)?.map(Timestamp))
     }
 
-    /// An offset.
+    /// Reads an offset.
     fn offset(&self, column: &str) -> Result<Offset, StoreError> {
         self.take(column).map(Offset)
     }
 }
 
-impl Columns for PgRow {
+impl PgRowExt for PgRow {
     fn take<'r, T>(&'r self, column: impl ColumnIndex<PgRow>) -> Result<T, StoreError>
     where
         T: Decode<'r, Postgres> + Type<Postgres>,
@@ -52,22 +53,22 @@ impl Columns for PgRow {
     }
 }
 
-/// The state that a row holds.
+/// The state with the code that a row holds.
 pub(super) fn state(code: i16) -> Result<State, StoreError> {
     State::from_code(code).ok_or_else(|| StoreError::Bug(format!("a row holds the unknown state {code}")))
 }
 
-/// The verdict that a row holds.
+/// The verdict with the code that a row holds.
 pub(super) fn verdict(code: i16) -> Result<Verdict, StoreError> {
     Verdict::from_code(code).ok_or_else(|| StoreError::Bug(format!("a row holds the unknown verdict {code}")))
 }
 
-/// A count that a row holds.
+/// Reads a count from its column.
 pub(super) fn count(stored: i32) -> u32 {
     u32::try_from(stored).unwrap_or(0)
 }
 
-/// A count as a row holds it.
+/// Writes a count to its column.
 pub(super) fn stored(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }

@@ -1,5 +1,5 @@
-//! The pool and the migrations. What a session is set to is in
-//! [`server`](super::server), and when one is replaced in [`stale`](super::stale).
+//! The pool and the migrations. [`server`](super::server) has the settings of a session,
+//! and [`stale`](super::stale) decides when one is replaced.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use super::error::{at_migration, at_statement};
 use super::server::{self, Limited, Schema};
 use super::stale;
 use crate::store::StoreError;
-use crate::store::exclusive::{self, wait_until_alone};
+use crate::store::exclusive::{Unmigrated, wait_until_alone};
 
-/// Sessions of one host. The settles of a host follow one another and need
-/// one; the others are for the relay, the API and the wake-ups.
+/// Sessions of one host. Its settles follow one another and need one; the others are for
+/// the relay, the API and the owners.
 const MAX_CONNECTIONS: u32 = 10;
 /// How long a verb waits for a free session.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(5);
-/// Sessions beyond the first go when they were idle for this long.
+/// How long a session beyond the first may be idle before it is closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(300);
-/// Sessions are renewed, since a server's backend keeps the memory it once
-/// needed.
+/// How long a session lives. It is replaced then, since a server's backend keeps the
+/// memory that it once needed.
 const MAX_LIFETIME: Duration = Duration::from_secs(1_800);
 
-/// Migrations in their order; one that was released never changes.
+/// Every migration, oldest first. One that was released is never edited.
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "tables", include_str!("migrations/0001_tables.sql")),
     (2, "delayed", include_str!("migrations/0002_delayed.sql")),
@@ -52,7 +52,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (28, "plain question", include_str!("migrations/0028_plain_question.sql")),
 ];
 
-/// Connects, migrates, and gives the pool.
+/// Connects, migrates, and returns the pool.
 pub(super) async fn open(url: &str) -> Result<PgPool, StoreError> {
     let options = PgConnectOptions::from_str(url)
         .map_err(at_statement)?
@@ -80,16 +80,15 @@ pub(super) async fn open(url: &str) -> Result<PgPool, StoreError> {
         .map_err(at_statement)
 }
 
-/// Runs the migrations on a session of its own without limits: the lock that
-/// lets one host migrate at a time is waited for as long as it takes, and a
-/// table may take longer to alter than a verb may. Answers where the tables
-/// are.
+/// Runs the migrations and returns the schema of the tables. The session has no limits:
+/// it waits as long as another host migrates, and altering a table may take longer than a
+/// verb may.
 async fn migrate(options: &PgConnectOptions) -> Result<Schema, StoreError> {
     let migrations = MIGRATIONS.iter().map(|&(version, description, sql)| {
         Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
     });
-    // A migration is a long text and may take long: the log names it, and does
-    // not print it as a slow statement.
+    // A migration is a long text and may take long, and the driver would log all of it as
+    // a slow statement.
     let quiet = options.clone().disable_statement_logging();
     let mut connection = PgConnection::connect_with(&quiet).await.map_err(at_statement)?;
     server::check_version(&mut connection).await?;
@@ -101,33 +100,30 @@ async fn migrate(options: &PgConnectOptions) -> Result<Schema, StoreError> {
     other.close().await.map_err(at_statement)?;
     let schema = server::find_schema(&mut connection).await?;
     server::set_up(&mut connection, &schema, Limited::No).await.map_err(at_statement)?;
-    wait_until_alone(&mut Unmigrated(&mut connection)).await?;
+    wait_until_alone(&mut connection).await?;
     Migrator::with_migrations(migrations.collect()).run(&mut connection).await.map_err(at_migration)?;
     connection.close().await.map_err(at_statement)?;
     Ok(schema)
 }
 
-/// A database before its migrations.
-struct Unmigrated<'c>(&'c mut PgConnection);
-
 #[async_trait]
-impl exclusive::Unmigrated for Unmigrated<'_> {
+impl Unmigrated for PgConnection {
     async fn applied(&mut self) -> Result<Vec<i64>, StoreError> {
         let known: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
-            .fetch_one(&mut *self.0)
+            .fetch_one(&mut *self)
             .await
             .map_err(at_statement)?;
         if !known {
             return Ok(Vec::new());
         }
-        sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut *self.0).await.map_err(at_statement)
+        sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut *self).await.map_err(at_statement)
     }
 
     async fn live_nodes(&mut self) -> Result<Vec<String>, StoreError> {
         sqlx::query_scalar(
             "SELECT name FROM node WHERE writer_id IS NOT NULL AND lease_until > courier_now() ORDER BY name",
         )
-        .fetch_all(&mut *self.0)
+        .fetch_all(&mut *self)
         .await
         .map_err(at_statement)
     }

@@ -1,4 +1,4 @@
-//! Looking for messages that were handled before.
+//! Finding messages that were handled before.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded, micros};
 use crate::store::shared::text::clean;
-use crate::store::{Dedupe, HandledBy, SameTopic, StoreError};
+use crate::store::{DedupeStore, HandledBy, SameTopic, StoreError};
 
 #[async_trait]
-impl Dedupe for PostgresStore {
+impl DedupeStore for PostgresStore {
     async fn handled_within(
         &self,
         who: &HandledBy,

@@ -1,8 +1,8 @@
-//! Delayed messages: what waits, what is due, what is taken back.
+//! Delayed messages: inserting, moving, cancelling and listing them.
 //!
-//! A move and a cancellation both delete the row that waits, and only who
-//! deleted it goes on. Locks are taken as everywhere on the send side: shards,
-//! rows by id, then their messages.
+//! A move and a cancellation both delete the waiting row, and only the one that deleted
+//! it goes on. Locks are taken in the order of the send side: shards, rows by id, then
+//! their messages.
 
 use std::time::Duration;
 
@@ -12,19 +12,20 @@ use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::identities::IdentityColumns;
 use super::messages::{MESSAGE_COLUMNS, message_row};
-use super::outbound::shard_columns;
+use super::shards::shard_columns;
 use super::{PostgresStore, SLICE_ROWS, audits, bounded, commit, micros};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled};
+use crate::store::shared::paging::no_cursor;
 use crate::store::shared::text::clean;
 use crate::store::{
-    Delayed, DelayedFilter, Due, Identity, Listing, MAX_PAGE, MessageRow, Moved, NewOutbound, Page, StoreError,
+    DelayedFilter, DelayedStore, Due, Identity, Listing, MAX_PAGE, MessageRow, Moved, NewOutbound, Page, StoreError,
 };
 
-/// A time as the two columns that statements take: one of them is null.
+/// Splits a due time into the two parameters that statements take, one of which is null.
 pub(super) fn due_columns(due: Option<Due>) -> (Option<i64>, Option<i64>) {
     match due {
         None => (None, None),
@@ -33,14 +34,14 @@ pub(super) fn due_columns(due: Option<Due>) -> (Option<i64>, Option<i64>) {
     }
 }
 
-/// Rows that wait, column by column.
+/// Delayed rows as arrays, one for each column.
 #[derive(Default)]
 pub(super) struct DelayedColumns<'a> {
     rows: Vec<(&'a NewOutbound, &'a Identity)>,
 }
 
 impl<'a> DelayedColumns<'a> {
-    /// The row of a message.
+    /// Adds the row of a message.
     pub(super) fn push(&mut self, row: &'a NewOutbound, message: &'a Identity) {
         self.rows.push((row, message));
     }
@@ -49,9 +50,9 @@ impl<'a> DelayedColumns<'a> {
         self.rows.is_empty()
     }
 
-    /// The statement that inserts them, in their order, after their messages:
-    /// those say when they are due. Kafka's times are whole milliseconds, and
-    /// what is due must not seem to be earlier than it was asked for.
+    /// The statement that inserts them in their order. Their messages are inserted before
+    /// and say when they are due. That is rounded up to Kafka's milliseconds, so that a
+    /// record's time is not earlier than its sender asked for.
     pub(super) fn insert(&self) -> Query<'_, Postgres, PgArguments> {
         sqlx::query(
             "INSERT INTO delayed (shard, due, message_id, topic, type_name, source, key, record, published_on)
@@ -73,7 +74,7 @@ impl<'a> DelayedColumns<'a> {
 }
 
 #[async_trait]
-impl Delayed for PostgresStore {
+impl DelayedStore for PostgresStore {
     async fn next_due(&self, shards: &[(i32, i64)]) -> Result<Option<Duration>, StoreError> {
         bounded(async {
             let mut connection = self.pool.acquire().await.map_err(at_statement)?;
@@ -95,7 +96,7 @@ impl Delayed for PostgresStore {
     }
 }
 
-/// How long until the first row of these shards is due: a look at the head of
+/// Reads how long it takes until the first row of these shards is due, by the first row of
 /// each.
 async fn until_next(connection: &mut PgConnection, shards: &[(i32, i64)]) -> Result<Option<Duration>, StoreError> {
     let (shards, epochs) = shard_columns(shards);
@@ -114,9 +115,9 @@ async fn until_next(connection: &mut PgConnection, shards: &[(i32, i64)]) -> Res
     Ok(wait.map(|wait| Duration::from_micros(u64::try_from(wait).unwrap_or(0))))
 }
 
-/// Every round trip here is lateness of what is due. So what is due is moved by
-/// one statement, which locks the leases of only those shards that have some;
-/// it is a transaction of its own unless Kafka is away.
+/// Makes outbound rows of what is due. Every round trip here delays a message, so one
+/// statement moves them and locks the leases of only those shards that have any. It is a
+/// transaction of its own unless Kafka is away.
 async fn move_due(store: &PostgresStore, shards: &[(i32, i64)], away: Option<&str>) -> Result<Moved, StoreError> {
     let mut connection = store.pool.acquire().await.map_err(at_statement)?;
     let rows = match away {
@@ -135,7 +136,7 @@ async fn move_due(store: &PostgresStore, shards: &[(i32, i64)], away: Option<&st
     Ok(Moved { rows: u32::try_from(rows).unwrap_or(MOVE_ROWS), next })
 }
 
-/// Makes outbound rows of what is due; answers the messages.
+/// Makes outbound rows of what is due, and returns their messages.
 async fn move_rows(connection: &mut PgConnection, shards: &[(i32, i64)]) -> Result<Vec<Identity>, StoreError> {
     let (shards, epochs) = shard_columns(shards);
     let moved = sqlx::query(
@@ -175,7 +176,7 @@ async fn move_rows(connection: &mut PgConnection, shards: &[(i32, i64)]) -> Resu
     moved.iter().map(identity).collect()
 }
 
-/// Kafka is away, and people see that these wait for it.
+/// Marks the messages as waiting for Kafka, which is away, so that people see it.
 async fn fail_for_now(tx: &mut PgConnection, messages: &[Identity], why: &str) -> Result<(), StoreError> {
     let columns: IdentityColumns = messages.iter().collect();
     sqlx::query(
@@ -244,16 +245,16 @@ async fn cancel(store: &PostgresStore, message: &Identity) -> Result<MessageRow,
     Ok(row)
 }
 
-/// Where a page ends: when the last row is due, and its number.
+/// The cursor of a page: when its last row is due, and the row's number.
 #[derive(Clone, Copy)]
-struct Cursor {
+struct DelayedCursor {
     due: i64,
     id: i64,
 }
 
-impl Cursor {
+impl DelayedCursor {
     fn parse(text: &str) -> Result<Self, StoreError> {
-        let wrong = || StoreError::NotFound(format!("there is no cursor {text:?}"));
+        let wrong = || no_cursor(text);
         let (due, id) = text.split_once('.').ok_or_else(wrong)?;
         Ok(Self { due: due.parse().map_err(|_| wrong())?, id: id.parse().map_err(|_| wrong())? })
     }
@@ -263,10 +264,10 @@ impl Cursor {
     }
 }
 
-/// The one that is due first comes first. A filter reads at most
-/// [`SLICE_ROWS`] rows, and the page says so and where the next slice begins.
+/// Lists delayed messages by the time at which they are due. A filter reads at most
+/// [`SLICE_ROWS`] rows; the page then says so, and its cursor leads to the next ones.
 async fn list(store: &PostgresStore, filter: &DelayedFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
-    let cursor = page.cursor.as_deref().map(Cursor::parse).transpose()?;
+    let cursor = page.cursor.as_deref().map(DelayedCursor::parse).transpose()?;
     let limit = page.limit.clamp(1, MAX_PAGE);
     let mut query = QueryBuilder::new("SELECT d.due, d.number, ");
     query.push(MESSAGE_COLUMNS).push(", NULL::bytea AS record FROM (");
@@ -282,27 +283,27 @@ async fn list(store: &PostgresStore, filter: &DelayedFilter, page: &Page) -> Res
     let kept = &rows[..rows.len().min(limit as usize)];
     let items = kept.iter().map(message_row).collect::<Result<_, _>>()?;
     let next = match (full, kept.last()) {
-        (true, Some(last)) => Some(Cursor { due: last.take("due")?, id: last.take("number")? }),
+        (true, Some(last)) => Some(DelayedCursor { due: last.take("due")?, id: last.take("number")? }),
         _ => end_of_slice(store, filter, cursor).await?,
     };
-    Ok(Listing { items, next: next.map(Cursor::text), truncated: !full && next.is_some() })
+    Ok(Listing { items, next: next.map(DelayedCursor::text), truncated: !full && next.is_some() })
 }
 
-/// Where the walk ended, if more than a slice waits.
+/// Reads where a slice ends, if more than one slice waits.
 async fn end_of_slice(
     store: &PostgresStore,
     filter: &DelayedFilter,
-    cursor: Option<Cursor>,
-) -> Result<Option<Cursor>, StoreError> {
+    cursor: Option<DelayedCursor>,
+) -> Result<Option<DelayedCursor>, StoreError> {
     let mut query = QueryBuilder::new("");
     push_walk(&mut query, "due, id", filter, cursor);
     query.push(" LIMIT 1 OFFSET ").push_bind(SLICE_ROWS - 1);
     let row = query.build().persistent(false).fetch_optional(&store.pool).await.map_err(at_statement)?;
-    row.map(|row| Ok(Cursor { due: row.take("due")?, id: row.take("id")? })).transpose()
+    row.map(|row| Ok(DelayedCursor { due: row.take("due")?, id: row.take("id")? })).transpose()
 }
 
-/// Appends the walk over what waits, by the time when it is due.
-fn push_walk(query: &mut QueryBuilder<Postgres>, columns: &str, filter: &DelayedFilter, cursor: Option<Cursor>) {
+/// Appends the walk over the waiting rows, by the time at which they are due.
+fn push_walk(query: &mut QueryBuilder<Postgres>, columns: &str, filter: &DelayedFilter, cursor: Option<DelayedCursor>) {
     query.push(format_args!("SELECT {columns} FROM delayed WHERE true"));
     if let Some(from) = filter.from {
         query.push(" AND due >= ").push_bind(from.0);
@@ -310,13 +311,13 @@ fn push_walk(query: &mut QueryBuilder<Postgres>, columns: &str, filter: &Delayed
     if let Some(to) = filter.to {
         query.push(" AND due < ").push_bind(to.0);
     }
-    if let Some(Cursor { due, id }) = cursor {
+    if let Some(DelayedCursor { due, id }) = cursor {
         query.push(" AND (due, id) > (").push_bind(due).push(", ").push_bind(id).push(")");
     }
     query.push(" ORDER BY due, id");
 }
 
-/// Appends what the range leaves open.
+/// Appends the conditions that the walk does not have.
 fn push_filter(query: &mut QueryBuilder<Postgres>, filter: &DelayedFilter) {
     if let Some(topic) = &filter.topic {
         query.push(" AND m.topic = ").push_bind(clean(topic).into_owned());

@@ -1,41 +1,60 @@
 //! Lists of deliveries: open and final rows, newest first.
 //!
-//! The two tables are read in the same order, each at most one page, and
-//! merged. A delivery's place is the time at which it was settled, for an open
-//! one the time at which it was received.
+//! At most one page of each table is read, in the same order, and the two are merged. The
+//! order is that of the times at which deliveries were settled or, while they are open,
+//! received.
 //!
-//! A filter that an index answers is exact. Any other reads one slice of each
-//! table, the [`SLICE_ROWS`] rows before the cursor that the best index leads
-//! to ([`led`]), down to the same time in both; the page says `truncated` and
-//! where the next slice begins, also when it found nothing in this one.
+//! A filter that an index answers is exact. Any other filter reads one slice of each
+//! table: the [`SLICE_ROWS`] rows before the cursor by the best index ([`led`]), down to
+//! the same time in both. The page is `truncated` then, and its cursor leads to the next
+//! slice, also when this one had no match.
 
+use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
-use super::{PostgresStore, SLICE_ROWS};
+use super::{PostgresStore, SLICE_ROWS, attempts, bounded};
+use crate::store::shared::paging::no_cursor;
+use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
 use crate::store::{
-    DeliveryFilter, DeliveryKey, DeliveryRow, Listing, MAX_PAGE, Page, PositionId, SourceHash, StoreError,
+    AttemptRow, DeliveryFilter, DeliveryKey, DeliveryRow, DeliveryStore, Listing, MAX_PAGE, Page, PositionId,
+    SourceHash, StoreError,
 };
 
-/// A place in the list.
+#[async_trait]
+impl DeliveryStore for PostgresStore {
+    async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError> {
+        bounded(deliveries(self, filter, page)).await
+    }
+
+    async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+        bounded(delivery(self, key)).await
+    }
+
+    async fn attempts(&self, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError> {
+        bounded(attempts::attempts(self, keys)).await
+    }
+}
+
+/// The cursor of a page: the time and key of its last row.
 #[derive(Clone, Copy)]
-struct Place {
+struct DeliveryCursor {
     at: i64,
     position: i64,
     offset: i64,
 }
 
-impl Place {
+impl DeliveryCursor {
     fn parse(text: &str) -> Result<Self, StoreError> {
         let numbers: Option<Vec<i64>> = text.split('.').map(|number| number.parse().ok()).collect();
         match numbers.as_deref() {
             Some([at, position, offset]) => Ok(Self { at: *at, position: *position, offset: *offset }),
-            _ => Err(StoreError::NotFound(format!("there is no cursor {text:?}"))),
+            _ => Err(no_cursor(text)),
         }
     }
 
@@ -54,51 +73,28 @@ impl Place {
     }
 }
 
-/// One of the two tables.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Open,
-    Final,
-}
-
-impl Source {
-    fn table(self) -> &'static str {
-        match self {
-            Self::Open => "open_delivery",
-            Self::Final => "delivery",
-        }
-    }
-
-    /// The time that the list goes by.
-    fn time(self) -> &'static str {
-        match self {
-            Self::Open => "d.received_at",
-            Self::Final => "d.settled_at",
-        }
-    }
-}
-
-pub(super) async fn deliveries(
+async fn deliveries(
     store: &PostgresStore,
     filter: &DeliveryFilter,
     page: &Page,
 ) -> Result<Listing<DeliveryRow>, StoreError> {
-    let cursor = page.cursor.as_deref().map(Place::parse).transpose()?;
+    let cursor = page.cursor.as_deref().map(DeliveryCursor::parse).transpose()?;
     let limit = page.limit.clamp(1, MAX_PAGE) as usize;
-    let sources = [Source::Open, Source::Final].into_iter().filter(|source| may_have(*source, filter.state));
+    let tables = [DeliveryTable::Open, DeliveryTable::Final];
+    let tables = tables.into_iter().filter(|table| filter.state.is_none_or(|state| table.has(state)));
     let mut slice: Option<i64> = None;
-    for source in sources.clone() {
-        slice = slice.max(slice_start(store, source, filter, cursor).await?);
+    for table in tables.clone() {
+        slice = slice.max(slice_start(store, table, filter, cursor).await?);
     }
     let mut items = Vec::new();
-    for source in sources {
-        let mut query = select(source, filter, cursor, slice, limit + 1);
+    for table in tables {
+        let mut query = select(table, filter, cursor, slice, limit + 1);
         let rows = query.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;
         for row in &rows {
             items.push(delivery_row(row)?);
         }
     }
-    items.sort_by_key(|row| std::cmp::Reverse(Place::of(row).order()));
+    items.sort_by_key(|row| std::cmp::Reverse(DeliveryCursor::of(row).order()));
     // A delivery that was settled between the two reads is in both.
     let mut seen = std::collections::HashSet::new();
     items.retain(|row| seen.insert(row.key));
@@ -106,16 +102,15 @@ pub(super) async fn deliveries(
     items.truncate(limit);
     let cut = slice.filter(|start| filter.from.is_none_or(|from| from.0 < *start));
     let next = match (more, items.last(), cut) {
-        (true, Some(last), _) => Some(Place::of(last).text()),
-        (_, _, Some(start)) => Some(Place { at: start, position: 0, offset: 0 }.text()),
+        (true, Some(last), _) => Some(DeliveryCursor::of(last).text()),
+        (_, _, Some(start)) => Some(DeliveryCursor { at: start, position: 0, offset: 0 }.text()),
         _ => None,
     };
     Ok(Listing { items, next, truncated: !more && cut.is_some() })
 }
 
-/// The part of a filter that an index answers, which then has its rows in the
-/// order of the list.
-fn led(source: Source, filter: &DeliveryFilter) -> DeliveryFilter {
+/// The part of a filter that an index answers in the order of the list.
+fn led(table: DeliveryTable, filter: &DeliveryFilter) -> DeliveryFilter {
     // Rows of one message or key are few.
     if filter.message_id.is_some() || filter.key.is_some() {
         return filter.clone();
@@ -127,7 +122,7 @@ fn led(source: Source, filter: &DeliveryFilter) -> DeliveryFilter {
     let failed = filter.state.filter(|state| matches!(state, State::HandleFail | State::PushFail));
     let alike = filter.fingerprint.clone();
     // No index of final rows begins with the group alone.
-    if source == Source::Open || failed.is_some() || alike.is_some() {
+    if table == DeliveryTable::Open || failed.is_some() || alike.is_some() {
         led.group.clone_from(&filter.group);
         led.groups.clone_from(&filter.groups);
         (led.state, led.fingerprint) = (failed, alike);
@@ -135,47 +130,39 @@ fn led(source: Source, filter: &DeliveryFilter) -> DeliveryFilter {
     led
 }
 
-fn may_have(source: Source, state: Option<State>) -> bool {
-    match (source, state) {
-        (_, None | Some(State::HandleFail)) => true,
-        (Source::Open, Some(state)) => matches!(state, State::Committed | State::PushFail),
-        (Source::Final, Some(state)) => state == State::Handled,
-    }
-}
-
-/// Where the slice of a table before the cursor begins; none when an index
-/// answers all of the filter, or the slice reaches to the oldest row.
+/// Reads where the slice of a table before the cursor begins; `None` when an index answers
+/// all of the filter, or the slice reaches to the oldest row.
 async fn slice_start(
     store: &PostgresStore,
-    source: Source,
+    table: DeliveryTable,
     filter: &DeliveryFilter,
-    cursor: Option<Place>,
+    cursor: Option<DeliveryCursor>,
 ) -> Result<Option<i64>, StoreError> {
-    let led = led(source, filter);
+    let led = led(table, filter);
     if led == *filter {
         return Ok(None);
     }
     let before = cursor.map_or(i64::MAX, |place| place.at).min(filter.to.map_or(i64::MAX, |to| to.0));
-    let (table, at) = (source.table(), source.time());
+    let (name, at) = (table.name(), format!("d.{}", table.time()));
     let mut query = QueryBuilder::new("SELECT ");
-    query.push(at).push(" AS at FROM ").push(table).push(" d WHERE ").push(at).push(" <= ").push_bind(before);
-    narrow(&mut query, source, &led);
-    query.push(" ORDER BY ").push(at).push(" DESC LIMIT 1 OFFSET ").push_bind(SLICE_ROWS);
+    query.push(&at).push(" AS at FROM ").push(name).push(" d WHERE ").push(&at).push(" <= ").push_bind(before);
+    narrow(&mut query, table, &led);
+    query.push(" ORDER BY ").push(&at).push(" DESC LIMIT 1 OFFSET ").push_bind(SLICE_ROWS);
     let row = query.build().persistent(false).fetch_optional(&store.pool).await.map_err(at_statement)?;
     row.map(|row| row.take("at")).transpose()
 }
 
 fn select(
-    source: Source,
+    table: DeliveryTable,
     filter: &DeliveryFilter,
-    cursor: Option<Place>,
+    cursor: Option<DeliveryCursor>,
     slice: Option<i64>,
     limit: usize,
 ) -> QueryBuilder<Postgres> {
-    let (table, at) = (source.table(), source.time());
-    let columns = match source {
-        Source::Open => "NULL::bigint AS settled_at, d.next_attempt_at",
-        Source::Final => "d.settled_at, NULL::bigint AS next_attempt_at",
+    let (name, at) = (table.name(), format!("d.{}", table.time()));
+    let columns = match table {
+        DeliveryTable::Open => "NULL::bigint AS settled_at, d.next_attempt_at",
+        DeliveryTable::Final => "d.settled_at, NULL::bigint AS next_attempt_at",
     };
     let mut query = QueryBuilder::new(
         "SELECT x.*, g.name AS group_name, p.topic, nullif(p.listener, '') AS listener, p.incarnation, p.partition, ",
@@ -185,28 +172,28 @@ fn select(
     query.push(", d.group_id, d.node_id, d.version_id, d.number, d.counted, d.state, d.verdict, d.message_id, d.key, ");
     query
         .push("d.type_name, d.reason, d.fingerprint, d.source_hash, NULL::bytea AS record FROM ")
-        .push(table)
+        .push(name)
         .push(" d WHERE true");
-    narrow(&mut query, source, filter);
+    narrow(&mut query, table, filter);
     let mut at_least = |at_least: i64| {
-        query.push(" AND ").push(at).push(" >= ").push_bind(at_least);
+        query.push(" AND ").push(&at).push(" >= ").push_bind(at_least);
     };
     slice.into_iter().chain(filter.from.map(|from| from.0)).for_each(&mut at_least);
     if let Some(to) = filter.to {
-        query.push(" AND ").push(at).push(" < ").push_bind(to.0);
+        query.push(" AND ").push(&at).push(" < ").push_bind(to.0);
     }
     if let Some(place) = cursor {
-        query.push(" AND (").push(at).push(", d.position_id, d.record_offset) < (").push_bind(place.at);
+        query.push(" AND (").push(&at).push(", d.position_id, d.record_offset) < (").push_bind(place.at);
         query.push(", ").push_bind(place.position).push(", ").push_bind(place.offset).push(")");
     }
-    query.push(" ORDER BY ").push(at).push(" DESC, d.position_id DESC, d.record_offset DESC LIMIT ");
+    query.push(" ORDER BY ").push(&at).push(" DESC, d.position_id DESC, d.record_offset DESC LIMIT ");
     query.push_bind(i64::try_from(limit).unwrap_or(i64::MAX));
     query.push(") x JOIN position p ON p.id = x.position_id JOIN consumer_group g ON g.id = x.group_id ");
     query.push("LEFT JOIN word n ON n.id = x.node_id LEFT JOIN word v ON v.id = x.version_id");
     query
 }
 
-fn narrow(query: &mut QueryBuilder<Postgres>, source: Source, filter: &DeliveryFilter) {
+fn narrow(query: &mut QueryBuilder<Postgres>, table: DeliveryTable, filter: &DeliveryFilter) {
     if let Some(group) = &filter.group {
         query.push(" AND d.group_id = (SELECT id FROM consumer_group WHERE name = ");
         query.push_bind(clean(group).into_owned()).push(")");
@@ -221,11 +208,11 @@ fn narrow(query: &mut QueryBuilder<Postgres>, source: Source, filter: &DeliveryF
     }
     if let Some(state) = filter.state {
         query.push(" AND d.state = ").push_bind(state.code());
-        // The partial indexes need it said in these words.
-        if source == Source::Final && state == State::HandleFail {
+        // A partial index is used only for a condition in its own words.
+        if table == DeliveryTable::Final && state == State::HandleFail {
             query.push(" AND d.state <> 5");
         }
-        if source == Source::Open && matches!(state, State::HandleFail | State::PushFail) {
+        if table == DeliveryTable::Open && matches!(state, State::HandleFail | State::PushFail) {
             query.push(" AND d.state <> 2");
         }
     }
@@ -238,7 +225,7 @@ fn narrow(query: &mut QueryBuilder<Postgres>, source: Source, filter: &DeliveryF
     }
     if let Some(fingerprint) = &filter.fingerprint {
         query.push(" AND d.fingerprint = ").push_bind(clean(fingerprint).into_owned());
-        if source == Source::Final {
+        if table == DeliveryTable::Final {
             query.push(" AND d.state <> 5");
         }
     }
@@ -249,8 +236,7 @@ fn narrow(query: &mut QueryBuilder<Postgres>, source: Source, filter: &DeliveryF
     }
 }
 
-/// Reads a row of the columns that [`super::deliveries`] and [`delivery`]
-/// select.
+/// Reads a row of the columns that [`select`] and [`delivery`] name.
 pub(super) fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
     Ok(DeliveryRow {
         key: DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? },
@@ -280,9 +266,9 @@ pub(super) fn delivery_row(row: &PgRow) -> Result<DeliveryRow, StoreError> {
     })
 }
 
-/// At most one of the two tables has it: settling and asking move a delivery
-/// in one transaction, and this reads both in one snapshot.
-pub(super) async fn delivery(store: &PostgresStore, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+/// Reads one delivery from both tables in one snapshot. At most one of them has it, since
+/// a settle and a rerun move it from one to the other in one transaction.
+async fn delivery(store: &PostgresStore, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
     let row = sqlx::query(
         "SELECT d.*, g.name AS group_name, p.topic, nullif(p.listener, '') AS listener, p.incarnation, p.partition, n.word AS node, v.word AS version
          FROM (

@@ -1,13 +1,12 @@
-//! Turns what the driver says into what the caller does next.
+//! Errors of the driver, by what the caller does next.
 //!
-//! Two questions decide: could the same call succeed later, and could the
-//! transaction have committed although no answer came. The second one is asked
-//! of a `COMMIT` only ([`at_commit`]): whatever fails before it is undone by
-//! the server when the session ends.
+//! Two questions decide: could the same call succeed later, and could the transaction have
+//! committed without an answer. The second question concerns a `COMMIT` alone
+//! ([`at_commit`]), since the server rolls back whatever failed before it.
 //!
-//! A third one is whose fault it is: a session that leads to the wrong server
-//! is replaced ([`StoreError::StaleSession`]), and what a person has to mend is
-//! waited for ([`StoreError::Refused`]).
+//! A third question is who mends it: the store replaces a session that leads to the wrong
+//! server ([`StoreError::StaleSession`]), and waits for a person to mend a refusal
+//! ([`StoreError::Refused`]).
 
 use sqlx::Error;
 use sqlx::migrate::MigrateError;
@@ -38,9 +37,9 @@ fn of_statement(error: Error) -> StoreError {
     }
 }
 
-/// The error of a `COMMIT`. When the server answered, it was rolled back;
-/// without an answer nobody knows, unless the answer was that the server ends
-/// the session, which may come while the commit waits for its replicas.
+/// The error of a `COMMIT`. A server that answered has rolled back. Without an answer the
+/// outcome is unknown, and so it is when the server ended the session, which it may do
+/// while the commit waits for replicas.
 pub(super) fn at_commit(error: Error) -> StoreError {
     match &error {
         Error::Database(database)
@@ -67,30 +66,30 @@ pub(super) fn at_migration(error: MigrateError) -> StoreError {
 }
 
 fn is_connection(error: &Error) -> bool {
-    // A protocol error is what is left of an answer that was cut off.
+    // An answer that was cut off is a protocol error.
     matches!(error, Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::WorkerCrashed | Error::BeginFailed)
 }
 
-/// What a person has to set where a pooler stands between host and server.
+/// What to set where a pooler stands between host and server.
 pub(super) const BEHIND_A_POOLER: &str = "a pooler such as PgBouncer seems to stand before the server: let it give a \
      session to each client for as long as the client stays (pool_mode = session, with server_reset_query = DISCARD \
      ALL), or name the server itself in [store] url";
 
 fn by_sqlstate(code: &str, text: String) -> StoreError {
     match code {
-        // A read-only server: a standby, or a primary that became one. A plan
-        // of before a migration (0A000) is this session's as well.
+        // A read-only server, which is a standby or a primary that became one, and a plan
+        // from before a migration (0A000): a new session has neither.
         "25006" | "57P01" | "57P02" | "57P03" | "57P05" | "0A000" => StoreError::StaleSession(text),
-        // A start-up parameter that a pooler does not know, and prepared
-        // statements that are another session's.
+        // A start-up parameter that a pooler does not know, and prepared statements of
+        // another session.
         "08P01" | "26000" | "42P05" => StoreError::Refused(format!("{text}; {BEHIND_A_POOLER}")),
-        // Idle in transaction for too long, a lock that is not to be had, and
-        // a table that another host is just dropping or attaching.
+        // Idle in a transaction for too long, a lock that was not granted in time, and a
+        // table that another host is dropping or attaching.
         "25P02" | "25P03" | "55P03" | "55006" => StoreError::Unavailable(text),
-        // A row that is there already is a fault of this program's bookkeeping:
-        // no other value of the same outcome would be accepted either.
+        // A row that exists already is a fault of this program: no other value of the same
+        // outcome would be accepted either.
         "23505" => StoreError::Bug(text),
-        // The disk is full, and a damaged file: waiting mends neither.
+        // A full disk and a damaged file, which waiting does not mend.
         "53100" | "XX001" | "XX002" => StoreError::Refused(text),
         _ => match code.get(..2).unwrap_or_default() {
             "08" => StoreError::StaleSession(text),
@@ -99,10 +98,10 @@ fn by_sqlstate(code: &str, text: String) -> StoreError {
             "40" | "53" | "57" | "58" => StoreError::Unavailable(text),
             // Data, integrity, and limits such as the size of an index row.
             "22" | "23" | "54" => StoreError::Data(text),
-            // A password that is just being changed, a database being restored:
-            // the caller waits; it is told at start in the same words.
+            // A password that is being changed, or a database that is being restored: the
+            // caller waits.
             "28" | "3D" | "25" => StoreError::Unavailable(text),
-            // A permission that is missing, a table or column that is gone.
+            // A missing permission, or a table or column that is gone.
             "42" | "3F" => StoreError::Refused(text),
             _ => StoreError::Bug(text),
         },

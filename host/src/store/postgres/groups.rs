@@ -1,16 +1,32 @@
-//! Groups: their sums and pauses.
+//! Totals and pauses of groups.
 
+use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
-use super::{PostgresStore, audits, commit};
+use super::{PostgresStore, audits, bounded, commit, prompt};
 use crate::store::shared::text::clean;
-use crate::store::{GroupTotals, StoreError};
+use crate::store::{GroupStore, GroupTotals, StoreError};
 
-/// Sums of the nodes' rows. A row may be negative, since one node opens what
-/// another closes; the sum is not.
-pub(super) async fn totals(store: &PostgresStore) -> Result<Vec<GroupTotals>, StoreError> {
+#[async_trait]
+impl GroupStore for PostgresStore {
+    async fn totals(&self) -> Result<Vec<GroupTotals>, StoreError> {
+        bounded(totals(self)).await
+    }
+
+    async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
+        bounded(set_paused(self, group, why)).await
+    }
+
+    async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
+        prompt(paused(self)).await
+    }
+}
+
+/// Sums the rows of the nodes. A row may be negative, since one node opens a delivery that
+/// another closes, but a sum is not.
+async fn totals(store: &PostgresStore) -> Result<Vec<GroupTotals>, StoreError> {
     let rows = sqlx::query(
         "SELECT g.name,
              greatest(sum(c.waiting), 0)::bigint AS waiting, greatest(sum(c.push_fail), 0)::bigint AS push_fail,
@@ -36,8 +52,8 @@ pub(super) async fn totals(store: &PostgresStore) -> Result<Vec<GroupTotals>, St
     rows.iter().map(totals).collect()
 }
 
-pub(super) async fn set_paused(store: &PostgresStore, group: &str, why: Option<&str>) -> Result<(), StoreError> {
-    // Paused twice keeps when it began.
+async fn set_paused(store: &PostgresStore, group: &str, why: Option<&str>) -> Result<(), StoreError> {
+    // A second pause keeps the time of the first.
     let query = match why {
         Some(why) => sqlx::query(
             "INSERT INTO group_pause (name, why, at) VALUES ($1, $2, courier_now())
@@ -45,7 +61,7 @@ pub(super) async fn set_paused(store: &PostgresStore, group: &str, why: Option<&
         )
         .bind(clean(group))
         .bind(clean(why)),
-        // A group that is not paused has nothing to resume, which is fine.
+        // Resuming a group that is not paused is no error.
         None => sqlx::query("DELETE FROM group_pause WHERE name = $1").bind(clean(group)),
     };
     let mut tx = store.begin_tx().await?;
@@ -54,7 +70,7 @@ pub(super) async fn set_paused(store: &PostgresStore, group: &str, why: Option<&
     commit(tx).await
 }
 
-pub(super) async fn paused(store: &PostgresStore) -> Result<Vec<(String, String)>, StoreError> {
+async fn paused(store: &PostgresStore) -> Result<Vec<(String, String)>, StoreError> {
     let rows = sqlx::query("SELECT name, why FROM group_pause ORDER BY name")
         .fetch_all(&store.pool)
         .await

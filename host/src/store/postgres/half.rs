@@ -1,7 +1,7 @@
-//! Half messages: prepared, and ended by their sender, its check URL, or time.
+//! Preparing and ending transactions of senders.
 //!
-//! Whoever ends a transaction locks its row first; its messages are then
-//! written as those of any sender.
+//! Every verb that ends a transaction locks its row first. Its messages are then accepted
+//! as those of any sender.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,15 +11,16 @@ use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
 use super::accept::{accept_locked, known};
-use super::columns::{Columns, count, stored};
+use super::columns::{PgRowExt, count, stored};
 use super::delayed::due_columns;
 use super::error::at_statement;
 use super::identities::{lock_for_reserving, lock_for_taking, reserved, stored_identity};
 use super::{PostgresStore, audits, bounded, commit, micros};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
+use crate::store::shared::paging::{page_of, time_and_id_cursor, time_and_id_of};
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
-    Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Identity, Listing, MAX_PAGE,
+    Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, HalfStore, Identity, Listing, MAX_PAGE,
     NewHalf, NewMessage, NewOutbound, Page, SentBy, StoreError,
 };
 
@@ -27,7 +28,7 @@ const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline,
     reason, ended_at, unreachable_since";
 
 #[async_trait]
-impl Halves for PostgresStore {
+impl HalfStore for PostgresStore {
     async fn prepared_halves(&self, sender: Option<&str>, most: u32) -> Result<u32, StoreError> {
         let counted = sqlx::query(
             "SELECT count(*)::integer AS count FROM (
@@ -85,7 +86,7 @@ impl Halves for PostgresStore {
     }
 }
 
-/// Appends that a transaction is about these topics alone.
+/// Appends that all messages of a transaction are on these topics.
 fn push_topics(query: &mut QueryBuilder<Postgres>, topics: Option<&[String]>) {
     if let Some(topics) = topics {
         query
@@ -108,7 +109,7 @@ async fn prepare(store: &PostgresStore, half: &NewHalf) -> Result<HalfRow, Store
     }
     let known = known(&mut tx, &identities).await?;
     for (message, identity) in half.messages.iter().zip(&identities) {
-        // One that was refused makes room when the transaction commits.
+        // A message that was refused makes room when the transaction commits.
         let Some(known) = known.get(identity) else { continue };
         let stays = if known.is_refused() {
             !known.makes_room_for(message)
@@ -174,7 +175,7 @@ async fn insert_items(tx: &mut PgConnection, half: &NewHalf) -> Result<(), Store
     Ok(())
 }
 
-/// Ends a transaction because somebody said so.
+/// Commits a transaction or rolls it back.
 async fn end(store: &PostgresStore, id: &str, wanted: HalfState, reason: &str) -> Result<HalfRow, StoreError> {
     let mut tx = store.begin_tx().await?;
     let state = sqlx::query("SELECT state FROM half_message WHERE id = $1 FOR UPDATE")
@@ -196,14 +197,14 @@ async fn end(store: &PostgresStore, id: &str, wanted: HalfState, reason: &str) -
     row.ok_or_else(|| StoreError::Bug(format!("transaction {id} vanished")))
 }
 
-/// Takes the messages of a transaction, which does not keep them any more.
+/// Accepts the messages of a transaction, which no longer keeps them.
 async fn send_kept(tx: &mut PgConnection, id: &str) -> Result<(), StoreError> {
     let messages = kept_messages(tx, id).await?;
     let identities: Vec<Identity> = messages.iter().map(stored_identity).collect();
-    // Before its items are touched: a transaction that is just being prepared
-    // waits for those once it has its locks.
+    // The locks come before its items: a transaction that is being prepared waits for
+    // items while it holds its locks.
     lock_for_taking(tx, &identities.iter().collect::<Vec<_>>()).await?;
-    // Its own reservations must not stand in its way.
+    // Its own reservations would refuse its messages.
     release(tx, id).await?;
     let answers = accept_locked(tx, &messages, &identities).await?;
     for (identity, answer) in identities.iter().zip(answers) {
@@ -216,7 +217,7 @@ async fn send_kept(tx: &mut PgConnection, id: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Lets others take the identities that a transaction held.
+/// Ends the reservations of a transaction's identities.
 async fn release(tx: &mut PgConnection, id: &str) -> Result<(), StoreError> {
     sqlx::query("UPDATE half_item SET reserved = false WHERE half_id = $1 AND reserved")
         .bind(clean(id))
@@ -226,8 +227,8 @@ async fn release(tx: &mut PgConnection, id: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Its records are the messages' now, or nobody's, unless it was abandoned:
-/// then its sender may still come.
+/// Writes the end of a transaction and removes its records, which the messages have now or
+/// nobody needs. An abandoned one keeps them, since its sender may still commit it.
 async fn write_end(
     tx: &mut PgConnection,
     id: &str,
@@ -261,8 +262,8 @@ async fn write_end(
     Ok(())
 }
 
-/// Abandons transactions whose senders could not be asked and whose time was
-/// over before `before`; answers whether there may be more than `limit`.
+/// Abandons transactions whose check URL does not answer and whose deadline was before
+/// `before`, and returns whether there may be more than `limit`.
 pub(super) async fn abandon_unreachable(store: &PostgresStore, before: i64, limit: i64) -> Result<bool, StoreError> {
     let mut tx = store.begin_tx().await?;
     let old = sqlx::query(
@@ -282,7 +283,7 @@ pub(super) async fn abandon_unreachable(store: &PostgresStore, before: i64, limi
     Ok(i64::try_from(old.len()).unwrap_or(limit) >= limit)
 }
 
-/// The messages of a transaction that may commit, ready to be accepted.
+/// Reads the messages of a transaction that may commit.
 async fn kept_messages(tx: &mut PgConnection, transaction: &str) -> Result<Vec<NewMessage>, StoreError> {
     let rows = sqlx::query(
         "SELECT i.message_id, i.digest, i.key, i.source, i.topic, i.goes_to, i.type_name, i.kind, i.time, i.shard, i.due,
@@ -317,8 +318,8 @@ async fn kept_messages(tx: &mut PgConnection, transaction: &str) -> Result<Vec<N
     rows.iter().map(|row| kept(row).map(NewMessage::from)).collect()
 }
 
-/// `SKIP LOCKED` keeps hosts that claim at one moment, and senders that just
-/// end a transaction, out of each other's way.
+/// Claims transactions whose deadline has passed. With `SKIP LOCKED` hosts that claim at
+/// the same moment, and senders that end a transaction, do not wait for each other.
 async fn claim(
     store: &PostgresStore,
     lease: Duration,
@@ -439,24 +440,20 @@ async fn list(
     if let Some(state) = state {
         query.push(" AND state = ").push_bind(state.code());
     }
-    if let Some(cursor) = &page.cursor {
-        let place = cursor.split_once('.').and_then(|(at, id)| Some((at.parse::<i64>().ok()?, id.to_owned())));
-        let (at, id) = place.ok_or_else(|| StoreError::NotFound(format!("there is no cursor {cursor:?}")))?;
+    if let Some((at, id)) = time_and_id_of(page.cursor.as_deref())? {
         query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
     }
     push_topics(&mut query, topics);
     query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(i64::from(limit) + 1);
     let mut connection = store.pool.acquire().await.map_err(at_statement)?;
     let rows = query.build().persistent(false).fetch_all(&mut *connection).await.map_err(at_statement)?;
-    let mut items: Vec<HalfRow> = rows.iter().map(half_row).collect::<Result<_, _>>()?;
-    let more = items.len() > limit as usize;
-    items.truncate(limit as usize);
-    with_messages(&mut connection, &mut items).await?;
-    let next = items.last().filter(|_| more).map(|last| format!("{}.{}", last.created_at.0, last.id));
-    Ok(Listing { items, next, truncated: false })
+    let items = rows.iter().map(half_row).collect::<Result<_, _>>()?;
+    let mut page = page_of(items, limit as usize, |last: &HalfRow| time_and_id_cursor(last.created_at, &last.id));
+    with_messages(&mut connection, &mut page.items).await?;
+    Ok(page)
 }
 
-/// Fills in what the transactions are about.
+/// Fills in the messages of transactions.
 async fn with_messages(connection: &mut PgConnection, halves: &mut [HalfRow]) -> Result<(), StoreError> {
     let ids: Vec<String> = halves.iter().map(|half| half.id.clone()).collect();
     let rows = sqlx::query(

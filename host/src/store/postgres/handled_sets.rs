@@ -1,4 +1,4 @@
-//! Handled sets: deliveries that have a bit and no row.
+//! Handled sets: deliveries that have a bit in a segment and no row.
 
 use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
@@ -7,11 +7,11 @@ use courier_core::status::State;
 use courier_core::verdict::Verdict;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::settle_open::{Deltas, expect};
-use super::settle_rows::Place;
-use super::words::{Known, number};
+use super::settle_rows::PartPosition;
+use super::words::{KnownWords, number};
 use super::{PostgresStore, bounded, commit};
 use crate::store::handled_sets::{
     COMPACTED_AT_ONCE, EncodedRuns, PlannedSets, READ_AHEAD, StoredSegment, decode, join, may_mean, offsets_from,
@@ -19,9 +19,9 @@ use crate::store::handled_sets::{
 };
 use crate::store::redrive::MAX_PLANNED;
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, HandledSets, Part, StoreError};
+use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, HandledSetStore, Part, StoreError};
 
-/// Rows of `handled_set`, an array for each column.
+/// Rows of `handled_set` as arrays, one for each column.
 #[derive(Default)]
 pub(super) struct SetColumns {
     position: Vec<i64>,
@@ -34,14 +34,14 @@ pub(super) struct SetColumns {
     version: Vec<Option<i32>>,
     deliveries: Vec<i32>,
     runs: Vec<Vec<u8>>,
-    /// Every delivery in them, by position and offset.
+    /// The positions of all their deliveries, beside the offsets.
     of_position: Vec<i64>,
     offset: Vec<i64>,
 }
 
 impl SetColumns {
-    /// The segments that a part appends.
-    pub(super) fn take(&mut self, place: Place, part: &Part, words: &Known<'_>) -> Result<(), StoreError> {
+    /// Adds the segments of a part.
+    pub(super) fn take(&mut self, place: PartPosition, part: &Part, words: &KnownWords<'_>) -> Result<(), StoreError> {
         for new in segments_of(part) {
             let version = new.version.map(|version| number(words, version)).transpose()?;
             self.offset.extend(new.runs.offsets().map(|offset| offset.0));
@@ -53,7 +53,7 @@ impl SetColumns {
 
     fn push(
         &mut self,
-        place: Place,
+        place: PartPosition,
         runs: &OffsetRuns,
         (node, version): (i32, Option<i32>),
         (from, to): (Timestamp, Timestamp),
@@ -74,11 +74,11 @@ impl SetColumns {
 
     fn push_stored(&mut self, position: i64, segment: &StoredSegment) -> Result<(), StoreError> {
         let words = (narrow(segment.node)?, segment.version.map(narrow).transpose()?);
-        let place = Place { position, group: narrow(segment.group)? };
+        let place = PartPosition { position, group: narrow(segment.group)? };
         self.push(place, &segment.runs, words, (segment.from, segment.to))
     }
 
-    /// Inserts them, and answers how many of their deliveries have an open row.
+    /// Inserts them, and returns how many of their deliveries have an open row.
     async fn insert(&self, tx: &mut PgConnection, compacted: bool) -> Result<i64, StoreError> {
         sqlx::query(
             "WITH written AS (
@@ -110,12 +110,12 @@ impl SetColumns {
     }
 }
 
-/// A number of a group or a word, which is narrower in this dialect.
+/// Narrows the number of a group or a word to its column in this dialect.
 fn narrow(number: i64) -> Result<i32, StoreError> {
     i32::try_from(number).map_err(|_| StoreError::Bug(format!("the number {number} is out of its column's range")))
 }
 
-/// Appends the segments of a settle. What gets a bit must have no open row.
+/// Appends the segments of a settle. A delivery that gets a bit must have no open row.
 pub(super) async fn append(tx: &mut PgConnection, sets: &SetColumns) -> Result<(), StoreError> {
     if sets.position.is_empty() {
         return Ok(());
@@ -124,7 +124,7 @@ pub(super) async fn append(tx: &mut PgConnection, sets: &SetColumns) -> Result<(
     expect(usize::try_from(open).unwrap_or(0), 0, "open rows of deliveries said to have none")
 }
 
-/// The segments of a position that reach from `from` or above to below `to`.
+/// Reads the segments of a position that have offsets from `from` to below `to`.
 async fn between(
     connection: &mut PgConnection,
     position: i64,
@@ -156,7 +156,7 @@ fn segment(row: &PgRow) -> Result<StoredSegment, StoreError> {
     })
 }
 
-/// The offsets of a position's set at or above `next`.
+/// Reads the offsets of a position's set at or above `next`.
 pub(super) async fn settled_from(
     connection: &mut PgConnection,
     position: i64,
@@ -166,9 +166,9 @@ pub(super) async fn settled_from(
     Ok(offsets_from(segments.into_iter().map(|segment| segment.runs).collect(), next))
 }
 
-/// Takes the offsets from `from` to below `to` out of a position's set, so that
-/// they are received again as if for the first time; they count as handled no
-/// more. The caller has locked the position.
+/// Removes the offsets from `from` to below `to` from a position's set, so that they are
+/// received again as if for the first time. They no longer count as handled. The caller
+/// has locked the position.
 pub(super) async fn forget(
     tx: &mut PgConnection,
     position: i64,
@@ -204,7 +204,7 @@ async fn remove(tx: &mut PgConnection, position: i64, firsts: &[i64]) -> Result<
     expect(removed, firsts.len(), "segments of a handled set to remove")
 }
 
-/// The segment that each delivery is in.
+/// Finds the segment of each delivery.
 pub(super) async fn find(
     connection: &mut PgConnection,
     keys: &[DeliveryKey],
@@ -212,7 +212,7 @@ pub(super) async fn find(
     let mut found = Vec::with_capacity(keys.len());
     let mut last: Option<(i64, Vec<StoredSegment>, std::ops::Range<i64>)> = None;
     for key in keys {
-        // Keys come in runs: what was read for one of them often has the next.
+        // Keys come in runs, so that the segments read for one often have the next.
         let at = key.offset.0;
         let covered = last.as_ref().is_some_and(|(id, _, range)| *id == key.position.0 && range.contains(&at));
         if !covered {
@@ -225,10 +225,10 @@ pub(super) async fn find(
     Ok(found)
 }
 
-/// Opens what has a bit: the attempt that the bit stands for becomes a row, and
-/// it counts as handled no more. The bit stays, since a row goes before it.
-/// Answers how often each of the deliveries was invoked. The caller has locked
-/// their positions.
+/// Prepares deliveries that have a bit for running again: the attempt of each becomes a
+/// row, and it no longer counts as handled. The bit stays, since a row goes before it.
+/// Returns how often each of the deliveries was invoked. The caller has locked their
+/// positions.
 pub(super) async fn reopen(
     tx: &mut PgConnection,
     keys: &[DeliveryKey],
@@ -268,8 +268,9 @@ pub(super) async fn reopen(
     Ok(found.iter().map(|segment| i32::from(segment.is_some())).collect())
 }
 
-/// Adds to a plan of `planned` items the deliveries of handled sets that its
-/// filter means and that have no row; answers how many, and whether there may be more.
+/// Adds the deliveries of handled sets that match a plan's filter and have no row to the
+/// plan, which has `planned` items. Returns how many it added, and whether there may be
+/// more.
 pub(super) async fn plan(
     tx: &mut PgConnection,
     id: i64,
@@ -323,8 +324,8 @@ pub(super) async fn plan(
     Ok((inserted.rows_affected(), more))
 }
 
-/// Removes old segments, except those that a claim learns from: `$1` is the time
-/// before which they are old, `$2` the most that may go.
+/// Removes old segments, except those above the position, which a claim needs. `$1` is the
+/// time before which a segment is old, `$2` the most that are removed.
 pub(super) const PRUNE: &str = "
     DELETE FROM handled_set WHERE ctid = ANY (ARRAY (
         SELECT h.ctid FROM handled_set h WHERE h.to_at < $1
@@ -333,7 +334,7 @@ pub(super) const PRUNE: &str = "
         ORDER BY h.to_at LIMIT $2)) AND to_at < $1";
 
 #[async_trait]
-impl HandledSets for PostgresStore {
+impl HandledSetStore for PostgresStore {
     async fn handled_at(&self, keys: &[DeliveryKey]) -> Result<Vec<Option<HandledAt>>, StoreError> {
         bounded(handled_at(self, keys)).await
     }
@@ -379,7 +380,7 @@ async fn compact(store: &PostgresStore) -> Result<bool, StoreError> {
     let mut tx = store.begin_tx().await?;
     let now = sqlx::query("SELECT courier_now() AS now").fetch_one(&mut *tx).await.map_err(at_statement)?;
     let before = window_of(now.time("now")?);
-    // Whoever changes segments has locked their position.
+    // Every transaction that changes segments locks their position.
     let found = sqlx::query(
         "SELECT id FROM position p WHERE EXISTS (
              SELECT FROM handled_set h WHERE h.position_id = p.id AND NOT h.compacted AND h.from_at < $1)

@@ -1,26 +1,26 @@
 //! Identities as arrays, and the locks under which they are taken.
 //!
 //! An identity is taken by a row among the messages, or reserved by a prepared
-//! transaction, and no index spans the two tables. So whoever takes some locks
-//! their [`STRIPES`] against a transaction that is just reserving the same, and
-//! whoever reserves locks them against everybody. Stripes are locked before
-//! any row of either table, in ascending order.
+//! transaction, and no index spans the two tables. So a transaction that takes identities
+//! locks their stripes (there are [`STRIPES`]) against one that reserves, and one that
+//! reserves locks them against all. Stripes are locked before any row of either table, in
+//! ascending order.
 
 use std::collections::{BTreeSet, HashMap};
 
 use sqlx::postgres::PgConnection;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use crate::store::shared::text::clean;
 use crate::store::{Identity, NewMessage, StoreError};
 
-/// Names the locks.
+/// The first key of the advisory locks.
 const IDENTITY_LOCK: i32 = 0x636f_7569;
-/// How many there are: accepting a thousand messages takes no more than these.
+/// The number of stripes: accepting a thousand messages takes no more locks than these.
 const STRIPES: i32 = 64;
 
-/// Identities, column by column.
+/// Identities as arrays, one for each column.
 #[derive(Default)]
 pub(super) struct IdentityColumns {
     pub(super) id: Vec<String>,
@@ -40,14 +40,14 @@ impl<'i> FromIterator<&'i Identity> for IdentityColumns {
     }
 }
 
-/// The identity of a message as the store keeps it.
+/// The identity of a message as it is stored.
 pub(super) fn stored_identity(message: &NewMessage) -> Identity {
     let clean = |text: &str| clean(text).into_owned();
     Identity { id: clean(&message.id), source: clean(&message.source), topic: clean(&message.topic) }
 }
 
-/// Locks identities against a transaction that reserves them; several may take
-/// such a lock.
+/// Locks identities against a transaction that reserves them. Several transactions may
+/// hold this lock.
 pub(super) async fn lock_for_taking(tx: &mut PgConnection, identities: &[&Identity]) -> Result<(), StoreError> {
     sqlx::query("SELECT pg_advisory_xact_lock_shared($1, s.stripe) FROM unnest($2::integer[]) AS s (stripe)")
         .bind(IDENTITY_LOCK)
@@ -58,7 +58,7 @@ pub(super) async fn lock_for_taking(tx: &mut PgConnection, identities: &[&Identi
     Ok(())
 }
 
-/// Locks identities against everybody who takes or reserves them.
+/// Locks identities against every transaction that takes or reserves them.
 pub(super) async fn lock_for_reserving(tx: &mut PgConnection, identities: &[&Identity]) -> Result<(), StoreError> {
     sqlx::query("SELECT pg_advisory_xact_lock($1, s.stripe) FROM unnest($2::integer[]) AS s (stripe)")
         .bind(IDENTITY_LOCK)
@@ -69,15 +69,15 @@ pub(super) async fn lock_for_reserving(tx: &mut PgConnection, identities: &[&Ide
     Ok(())
 }
 
-/// The stripes of identities, ascending. Hosts of all versions find the same
-/// ones, and the id alone is enough to spread them.
+/// The stripes of identities, ascending. Hosts of all versions must find the same ones, and
+/// the id alone spreads them well enough.
 fn stripes(identities: &[&Identity]) -> Vec<i32> {
     let sum = |id: &str| id.bytes().fold(0_i32, |sum, byte| sum.wrapping_mul(31).wrapping_add(i32::from(byte)));
     let stripe = |identity: &&Identity| sum(&identity.id).rem_euclid(STRIPES);
     identities.iter().map(stripe).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// The prepared transactions that hold these identities.
+/// Reads which prepared transactions hold these identities.
 pub(super) async fn reserved(
     tx: &mut PgConnection,
     identities: &[Identity],

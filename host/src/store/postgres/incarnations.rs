@@ -7,15 +7,15 @@ use bytes::Bytes;
 use courier_core::message::Offset;
 
 use super::claim::end_position;
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded, commit};
 use crate::store::incarnations::PARTITION_GONE;
 use crate::store::shared::text::clean;
-use crate::store::{Growth, Incarnations, OlderPartition, Renewal, SeenLogEnd, StoreError, TopicOfGroup};
+use crate::store::{Growth, IncarnationStore, OlderPartition, Renewal, SeenLogEnd, StoreError, TopicOfGroup};
 
 #[async_trait]
-impl Incarnations for PostgresStore {
+impl IncarnationStore for PostgresStore {
     async fn end_vanished(
         &self,
         topic: &TopicOfGroup<'_>,

@@ -1,22 +1,22 @@
-//! The key/value state of groups. Its values are written by
-//! [`settle`](super::settle), and counted by triggers.
+//! The key/value state of groups. [`settle`](super::settle) writes the values, and triggers
+//! count them.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded, micros, prompt};
 use crate::store::shared::text::clean;
-use crate::store::{KeptState, StateUsage, StoreError};
+use crate::store::{StateStore, StateUsage, StoreError};
 
-/// Values that one call removes.
+/// Most values that one call removes.
 const CHUNK_ROWS: i64 = 2_000;
 
 #[async_trait]
-impl KeptState for PostgresStore {
+impl StateStore for PostgresStore {
     async fn state_value(
         &self,
         group: &str,
@@ -62,8 +62,8 @@ impl KeptState for PostgresStore {
     async fn forget_state(&self, group: &str, max_age: Duration) -> Result<bool, StoreError> {
         bounded(async {
             let Some(group_id) = self.groups.find_id(&self.pool, group).await? else { return Ok(false) };
-            // Rows that a settle has locked are young in a moment: they are not
-            // waited for.
+            // A row that a settle has locked is being written and no longer old: there is
+            // no need to wait for it.
             let removed = sqlx::query(
                 "DELETE FROM state WHERE group_id = $1 AND key = ANY (ARRAY (
                      SELECT key FROM state WHERE group_id = $1 AND written_at < courier_now() - $2

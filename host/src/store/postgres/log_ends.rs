@@ -1,10 +1,10 @@
-//! Where logs ended when a host last asked.
+//! The ends of logs when a host last read them.
 
 use courier_core::message::{Kind, Offset};
 use sqlx::PgConnection;
 
 use super::PostgresStore;
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use crate::store::shared::text::clean;
 use crate::store::{SeenLogEnd, StoreError};
@@ -35,8 +35,8 @@ pub(super) async fn keep(store: &PostgresStore, ends: &[SeenLogEnd]) -> Result<(
     Ok(())
 }
 
-/// Where the log that a position is in ended when a host last asked. One that
-/// lost its end and grows again from `shortened_to` on is not as long as it was.
+/// Reads the end of the log of a position when a host last read it. The stored end of a log
+/// that lost its end is lowered to `shortened_to`, from where the log grows again.
 pub(super) async fn seen_log_end(
     tx: &mut PgConnection,
     position: i64,

@@ -1,15 +1,34 @@
 //! Messages of the send side, by id and in lists.
 
+use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
-use super::{PostgresStore, SLICE_ROWS};
+use super::{PostgresStore, SLICE_ROWS, bounded};
+use crate::store::shared::paging::no_cursor;
 use crate::store::shared::text::clean;
-use crate::store::{Identity, Listing, MAX_PAGE, MAX_SAME_ID, MessageFilter, MessageRow, Page, SentBy, StoreError};
+use crate::store::{
+    Identity, Listing, MAX_PAGE, MAX_SAME_ID, MessageFilter, MessageRow, MessageStore, Page, SentBy, StoreError,
+};
+
+#[async_trait]
+impl MessageStore for PostgresStore {
+    async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
+        bounded(messages(self, filter, page)).await
+    }
+
+    async fn messages_with_id(&self, id: &str, topics: Option<&[String]>) -> Result<Vec<MessageRow>, StoreError> {
+        bounded(messages_with_id(self, id, topics)).await
+    }
+
+    async fn message_of(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
+        bounded(message_of(self, message)).await
+    }
+}
 
 /// The columns of a message but for its record.
 pub(super) const MESSAGE_COLUMNS: &str = "m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at,
@@ -39,8 +58,8 @@ pub(super) fn message_row(row: &PgRow) -> Result<MessageRow, StoreError> {
     })
 }
 
-/// The record of message `m`: while the message waits to be sent or to be due,
-/// the row that says so has it.
+/// The record of message `m`. While the message waits to be sent or to be due, its outbound
+/// or delayed row has the record.
 macro_rules! record_of_message {
     () => {
         "coalesce(m.record, (
@@ -55,8 +74,8 @@ macro_rules! record_of_message {
 }
 pub(super) use record_of_message;
 
-/// A message that is known by its identity.
-pub(super) async fn message_of(store: &PostgresStore, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
+/// Reads the message of an identity.
+async fn message_of(store: &PostgresStore, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
     let row = sqlx::query(concat!(
         "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
              m.retrying, m.partition, m.kafka_offset, m.deliver_at, m.sender, m.source_proven, ",
@@ -72,8 +91,8 @@ pub(super) async fn message_of(store: &PostgresStore, message: &Identity) -> Res
     row.as_ref().map(message_row).transpose()
 }
 
-/// The messages of one id on these topics, newest first.
-pub(super) async fn messages_with_id(
+/// Lists the messages of one id on these topics, newest first.
+async fn messages_with_id(
     store: &PostgresStore,
     id: &str,
     topics: Option<&[String]>,
@@ -94,15 +113,15 @@ pub(super) async fn messages_with_id(
     rows.iter().map(message_row).collect()
 }
 
-/// Where a page ends: the last row's time and identity.
-struct Cursor {
+/// The cursor of a page: the time and identity of its last row.
+struct MessageCursor {
     at: i64,
     last: Identity,
 }
 
-impl Cursor {
+impl MessageCursor {
     fn parse(text: &str) -> Result<Self, StoreError> {
-        let wrong = || StoreError::NotFound(format!("there is no cursor {text:?}"));
+        let wrong = || no_cursor(text);
         let (at, last) = text.split_once('.').ok_or_else(wrong)?;
         let (id, source, topic) = match last {
             "" => Default::default(),
@@ -116,15 +135,15 @@ impl Cursor {
     }
 }
 
-/// Newest first. A filter that an index answers is exact; any other reads the
-/// newest [`SLICE_ROWS`] rows before the cursor that an index leads to, and the
-/// page says so and where the next slice begins.
-pub(super) async fn messages(
+/// Lists messages, newest first. A filter that an index answers is exact. Any other filter
+/// reads the newest [`SLICE_ROWS`] rows before the cursor by an index; the page then says
+/// so, and its cursor leads to the next ones.
+async fn messages(
     store: &PostgresStore,
     filter: &MessageFilter,
     page: &Page,
 ) -> Result<Listing<MessageRow>, StoreError> {
-    let cursor = page.cursor.as_deref().map(Cursor::parse).transpose()?;
+    let cursor = page.cursor.as_deref().map(MessageCursor::parse).transpose()?;
     let limit = page.limit.clamp(1, MAX_PAGE);
     let indexed = filter.key.is_some()
         || (filter.type_name.is_none()
@@ -143,7 +162,7 @@ pub(super) async fn messages(
     items.truncate(limit as usize);
     let cut = slice.filter(|start| filter.from.is_none_or(|from| from < Timestamp(*start)));
     let next = match (more, items.last(), cut) {
-        (true, Some(last), _) => Some(Cursor::after(last)),
+        (true, Some(last), _) => Some(MessageCursor::after(last)),
         (_, _, Some(start)) => Some(format!("{start}.")),
         _ => None,
     };
@@ -154,8 +173,8 @@ fn is_unsent(filter: &MessageFilter) -> bool {
     filter.state == Some(State::SendFail)
 }
 
-/// Where the slice before a time begins, of the rows that the best index leads
-/// to; none when it reaches to the oldest.
+/// Reads where the slice before a time begins, by the best index; `None` when it reaches to
+/// the oldest row.
 async fn slice_start(store: &PostgresStore, filter: &MessageFilter, before: i64) -> Result<Option<i64>, StoreError> {
     let mut query = QueryBuilder::<Postgres>::new("SELECT created_at FROM message WHERE created_at <= ");
     query.push_bind(before);
@@ -169,7 +188,11 @@ async fn slice_start(store: &PostgresStore, filter: &MessageFilter, before: i64)
     row.map(|row| row.take("created_at")).transpose()
 }
 
-fn select<'a>(filter: &'a MessageFilter, cursor: Option<&'a Cursor>, slice: Option<i64>) -> QueryBuilder<Postgres> {
+fn select<'a>(
+    filter: &'a MessageFilter,
+    cursor: Option<&'a MessageCursor>,
+    slice: Option<i64>,
+) -> QueryBuilder<Postgres> {
     let mut query = QueryBuilder::new(
         "SELECT m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time, m.created_at, m.state, m.reason,
              m.retrying, m.partition, m.kafka_offset, m.deliver_at, m.sender, m.source_proven, NULL::bytea AS record
@@ -207,7 +230,7 @@ fn select<'a>(filter: &'a MessageFilter, cursor: Option<&'a Cursor>, slice: Opti
         query.push(" AND m.source = ").push_bind(clean(source).into_owned());
     }
     if let Some(state) = filter.state {
-        // Written out, since a partial index is only used for a constant.
+        // A partial index is used only for a constant.
         if is_unsent(filter) {
             query.push(" AND m.state = 1");
         } else {

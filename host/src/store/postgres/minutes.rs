@@ -1,17 +1,17 @@
-//! Sums of minutes, and how long attempts took.
+//! Sums of minutes, and histograms of how long attempts took.
 
 use async_trait::async_trait;
 use courier_core::message::Timestamp;
 use sqlx::postgres::PgRow;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded, commit};
 use crate::store::shared::text::clean;
-use crate::store::{MinuteRow, Minutes, PaceRow, StoreError, WriterId};
+use crate::store::{MinuteRow, MinuteStore, PaceRow, StoreError, WriterId};
 
 #[async_trait]
-impl Minutes for PostgresStore {
+impl MinuteStore for PostgresStore {
     async fn put_minutes(&self, writer: WriterId, minutes: &[MinuteRow], paces: &[PaceRow]) -> Result<(), StoreError> {
         bounded(put(self, writer, minutes, paces)).await
     }

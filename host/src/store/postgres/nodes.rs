@@ -2,21 +2,44 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use courier_core::message::Timestamp;
 use sqlx::postgres::PgRow;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
-use super::{PostgresStore, commit, micros};
+use super::{PostgresStore, bounded, commit, micros, prompt};
 use crate::store::shared::text::clean;
-use crate::store::{Holder, Joined, NodeRow, StoreError, WriterId};
+use crate::store::{Holder, Joined, NodeRow, NodeStore, StoreError, WriterId};
 
-pub(super) async fn join(
-    store: &PostgresStore,
-    node: &str,
-    holder: &Holder,
-    lease: Duration,
-) -> Result<Joined, StoreError> {
+#[async_trait]
+impl NodeStore for PostgresStore {
+    async fn join(&self, node: &str, holder: &Holder, lease: Duration) -> Result<Joined, StoreError> {
+        bounded(join(self, node, holder, lease)).await
+    }
+
+    async fn holder(&self, node: &str) -> Result<Option<(Holder, Timestamp)>, StoreError> {
+        bounded(holder(self, node)).await
+    }
+
+    async fn evict(&self, node: &str, holder: &Holder) -> Result<(), StoreError> {
+        bounded(evict(self, node, holder)).await
+    }
+
+    async fn renew(&self, writer: WriterId, lease: Duration) -> Result<(), StoreError> {
+        prompt(renew(self, writer, lease)).await
+    }
+
+    async fn leave(&self, writer: WriterId) -> Result<(), StoreError> {
+        bounded(leave(self, writer)).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+        bounded(nodes(self)).await
+    }
+}
+
+async fn join(store: &PostgresStore, node: &str, holder: &Holder, lease: Duration) -> Result<Joined, StoreError> {
     let node_id = store.words.id(&store.pool, node).await?;
     let mut tx = store.begin_tx().await?;
     let writer: i64 =
@@ -27,8 +50,8 @@ pub(super) async fn join(
             .await
             .map_err(at_statement)?
             .take(0)?;
-    // One statement takes the name or leaves it: of two processes that start
-    // at once, the second waits for the first here and then finds its lease.
+    // One statement takes the name or finds it taken: of two processes that start at once,
+    // the second waits here for the first and then finds its lease.
     let taken = sqlx::query(
         "INSERT INTO node AS n (name, writer_id, incarnation, boot, pid, started, joined_at, lease_until)
          SELECT $1, $2, $3, $4, $5, $6, now.at, now.at + $7 FROM (SELECT courier_now() AS at) AS now
@@ -63,7 +86,8 @@ pub(super) async fn join(
         )));
     };
     let now = row.time("joined_at")?;
-    // What the name's former process leased goes to the next relay at once.
+    // The shards that the name's former process leased are free for the next relay at
+    // once.
     sqlx::query(
         "UPDATE relay_shard SET writer_id = NULL, lease_until = 0
          WHERE writer_id IN (SELECT id FROM writer WHERE node = $1 AND id <> $2)",
@@ -77,7 +101,7 @@ pub(super) async fn join(
     Ok(Joined { writer: WriterId(writer), now })
 }
 
-pub(super) async fn holder(store: &PostgresStore, node: &str) -> Result<Option<(Holder, Timestamp)>, StoreError> {
+async fn holder(store: &PostgresStore, node: &str) -> Result<Option<(Holder, Timestamp)>, StoreError> {
     let row = sqlx::query(
         "SELECT incarnation, boot, pid, started, lease_until FROM node WHERE name = $1 AND lease_until > courier_now()",
     )
@@ -97,7 +121,7 @@ fn holder_of(row: &PgRow) -> Result<Holder, StoreError> {
     })
 }
 
-pub(super) async fn evict(store: &PostgresStore, node: &str, holder: &Holder) -> Result<(), StoreError> {
+async fn evict(store: &PostgresStore, node: &str, holder: &Holder) -> Result<(), StoreError> {
     let done = sqlx::query("UPDATE node SET lease_until = 0, writer_id = NULL WHERE name = $1 AND incarnation = $2")
         .bind(clean(node))
         .bind(clean(&holder.incarnation))
@@ -110,9 +134,9 @@ pub(super) async fn evict(store: &PostgresStore, node: &str, holder: &Holder) ->
     Err(StoreError::Conflict(format!("the name of node {node:?} is not held by that process any more")))
 }
 
-/// A lease that ran out and that nobody took is renewed all the same: its
-/// process was slow, and the name is still its own.
-pub(super) async fn renew(store: &PostgresStore, writer: WriterId, lease: Duration) -> Result<(), StoreError> {
+/// Extends a lease. One that ran out and that no process took is extended too: its process
+/// was slow, and still has the name.
+async fn renew(store: &PostgresStore, writer: WriterId, lease: Duration) -> Result<(), StoreError> {
     let done = sqlx::query("UPDATE node SET lease_until = courier_now() + $2 WHERE writer_id = $1")
         .bind(writer.0)
         .bind(micros(lease))
@@ -125,8 +149,8 @@ pub(super) async fn renew(store: &PostgresStore, writer: WriterId, lease: Durati
     Err(StoreError::Fenced(format!("writer {} no longer holds the lease on its node's name", writer.0)))
 }
 
-/// Frees the name and the relay shards of a process that ends.
-pub(super) async fn leave(store: &PostgresStore, writer: WriterId) -> Result<(), StoreError> {
+/// Frees the name and the relay shards of a process that stops.
+async fn leave(store: &PostgresStore, writer: WriterId) -> Result<(), StoreError> {
     let mut tx = store.begin_tx().await?;
     sqlx::query("UPDATE relay_shard SET writer_id = NULL, lease_until = 0 WHERE writer_id = $1")
         .bind(writer.0)
@@ -141,7 +165,7 @@ pub(super) async fn leave(store: &PostgresStore, writer: WriterId) -> Result<(),
     commit(tx).await
 }
 
-pub(super) async fn nodes(store: &PostgresStore) -> Result<Vec<NodeRow>, StoreError> {
+async fn nodes(store: &PostgresStore) -> Result<Vec<NodeRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT name, joined_at, lease_until, lease_until > courier_now() AS live FROM node ORDER BY live DESC, name",
     )
@@ -157,17 +181,4 @@ pub(super) async fn nodes(store: &PostgresStore) -> Result<Vec<NodeRow>, StoreEr
         })
     };
     rows.iter().map(row).collect()
-}
-
-/// The lock matters: when the answer to a commit was lost, the server may
-/// still be at work on that very transaction, which holds the writer's row.
-/// Without waiting for it the old sequence would be read, the settle repeated,
-/// and the first one commit after all.
-pub(super) async fn sequence(store: &PostgresStore, writer: WriterId) -> Result<i64, StoreError> {
-    let row = sqlx::query("SELECT sequence FROM writer WHERE id = $1 FOR UPDATE")
-        .bind(writer.0)
-        .fetch_optional(&store.pool)
-        .await
-        .map_err(at_statement)?;
-    row.ok_or_else(|| StoreError::NotFound(format!("writer {} is unknown", writer.0)))?.take(0)
 }

@@ -1,15 +1,35 @@
-//! Reading open deliveries: what a partition's owner works from.
+//! Reading open deliveries.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use courier_core::message::{Attempts, Offset, Timestamp};
 use sqlx::postgres::PgRow;
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
-use super::{PostgresStore, micros};
-use crate::store::{AskedLately, GiveUp, OpenRecord, OpenRow, PositionId, StoreError};
+use super::{PostgresStore, micros, prompt};
+use crate::store::{AskedLately, GiveUp, OpenRecord, OpenRow, OpenRowStore, PositionId, StoreError};
+
+#[async_trait]
+impl OpenRowStore for PostgresStore {
+    async fn open_records(
+        &self,
+        position: PositionId,
+        offsets: &[Offset],
+    ) -> Result<Vec<Option<OpenRecord>>, StoreError> {
+        prompt(open_records(self, position, offsets)).await
+    }
+
+    async fn asked(&self, positions: &[PositionId], since: Timestamp, limit: u32) -> Result<Vec<OpenRow>, StoreError> {
+        prompt(asked(self, positions, since, limit)).await
+    }
+
+    async fn asked_lately(&self, window: Duration) -> Result<AskedLately, StoreError> {
+        prompt(asked_lately(self, window)).await
+    }
+}
 
 pub(super) fn open_row(row: &PgRow) -> Result<OpenRow, StoreError> {
     Ok(OpenRow {
@@ -33,7 +53,7 @@ fn give_up_of(row: &PgRow) -> Result<Option<GiveUp>, StoreError> {
     Ok(row.take::<Option<String>>("give_up_reason")?.map(|reason| GiveUp { reason, dead_letter }))
 }
 
-pub(super) async fn open_records(
+async fn open_records(
     store: &PostgresStore,
     position: PositionId,
     offsets: &[Offset],
@@ -58,7 +78,7 @@ pub(super) async fn open_records(
     Ok(wanted.iter().map(|offset| found.get(offset).cloned()).collect())
 }
 
-pub(super) async fn asked(
+async fn asked(
     store: &PostgresStore,
     positions: &[PositionId],
     since: Timestamp,
@@ -81,7 +101,7 @@ pub(super) async fn asked(
     rows.iter().map(open_row).collect()
 }
 
-pub(super) async fn asked_lately(store: &PostgresStore, window: Duration) -> Result<AskedLately, StoreError> {
+async fn asked_lately(store: &PostgresStore, window: Duration) -> Result<AskedLately, StoreError> {
     let row = sqlx::query(
         "SELECT count(*) AS rows, max(asked_at) AS newest FROM open_delivery WHERE asked_at > courier_now() - $1",
     )

@@ -1,24 +1,59 @@
-//! What the relay reads: outbound rows of the shards it leases.
+//! Outbound rows: reading those of leased shards, choosing their partitions, and sending a
+//! message again.
 
 use std::collections::HashSet;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::Offset;
 use courier_core::status::State;
-use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::postgres::{PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::{Columns, count};
+use super::columns::{PgRowExt, count};
 use super::error::at_statement;
 use super::messages::{MESSAGE_COLUMNS, message_row};
-use super::{PostgresStore, audits, commit};
+use super::shards::shard_columns;
+use super::{PostgresStore, audits, bounded, commit, prompt, relayed};
 use crate::store::delayed::{is_cancelled, not_resent};
 use crate::store::shared::text::clean;
-use crate::store::{ChosenPartition, Identity, OutboundRow, StoreError};
+use crate::store::{ChosenPartition, Identity, OutboundRow, OutboundStore, Relayed, StoreError};
 
-/// Topics with outbound rows. The recursion jumps along the index from one
-/// topic to the next, so that a million rows of a topic cost one look.
-pub(super) async fn topics(store: &PostgresStore) -> Result<Vec<String>, StoreError> {
+#[async_trait]
+impl OutboundStore for PostgresStore {
+    async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError> {
+        prompt(topics(self)).await
+    }
+
+    async fn outbound(
+        &self,
+        shards: &[(i32, i64)],
+        limit: u32,
+        waiting: &[String],
+    ) -> Result<Vec<OutboundRow>, StoreError> {
+        prompt(outbound(self, shards, limit, waiting)).await
+    }
+
+    async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[ChosenPartition]) -> Result<(), StoreError> {
+        prompt(choose_partitions(self, shards, chosen)).await
+    }
+
+    async fn unsent_lanes(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
+        unsent_lanes(self, lanes).await
+    }
+
+    async fn relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError> {
+        prompt(relayed::relayed(self, shards, results)).await
+    }
+
+    async fn resend(&self, message: &Identity) -> Result<(), StoreError> {
+        bounded(resend(self, message)).await
+    }
+}
+
+/// Lists the topics with outbound rows. The recursion jumps along the index from one topic to
+/// the next, so that a million rows of a topic cost one read.
+async fn topics(store: &PostgresStore) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query(
         "WITH RECURSIVE step AS (
              (SELECT topic FROM outbound ORDER BY topic LIMIT 1)
@@ -34,31 +69,7 @@ pub(super) async fn topics(store: &PostgresStore) -> Result<Vec<String>, StoreEr
     rows.iter().map(|row| row.take("topic")).collect()
 }
 
-/// Epochs as arrays.
-pub(super) fn shard_columns(shards: &[(i32, i64)]) -> (Vec<i32>, Vec<i64>) {
-    shards.iter().copied().unzip()
-}
-
-/// Locks the shards that are still under their epochs against a new lease, and
-/// answers them.
-pub(super) async fn lock_shards(
-    tx: &mut PgConnection,
-    shards: &[i32],
-    epochs: &[i64],
-) -> Result<HashSet<i32>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
-         JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch ORDER BY s.shard FOR SHARE OF s",
-    )
-    .bind(shards)
-    .bind(epochs)
-    .fetch_all(tx)
-    .await
-    .map_err(at_statement)?;
-    rows.iter().map(|row| row.take("shard")).collect()
-}
-
-pub(super) async fn outbound(
+async fn outbound(
     store: &PostgresStore,
     shards: &[(i32, i64)],
     limit: u32,
@@ -111,15 +122,13 @@ pub(super) async fn outbound(
     rows.iter().map(row).collect()
 }
 
-/// Whoever is not told that its choice was not stored would produce to a
-/// partition that the next holder of the shard does not know of; so one shard
-/// that went to another fails them all, and nothing is produced. A row that is
-/// gone was sent directly after all, and one with a partition keeps it while the
-/// topic is the same.
+/// Stores the chosen partitions. If one shard has a newer epoch, all of them fail and
+/// nothing is produced: otherwise a record would go to a partition that the next holder of
+/// the shard does not know of. A row that is gone was sent directly after all, and a row
+/// with a partition keeps it while the topic is the same.
 ///
-/// One statement and so one round trip: all that a message waits for here is
-/// time that it is late.
-pub(super) async fn choose_partitions(
+/// It is one statement and so one round trip, since every message waits for it.
+async fn choose_partitions(
     store: &PostgresStore,
     shards: &[(i32, i64)],
     chosen: &[ChosenPartition],
@@ -155,10 +164,10 @@ pub(super) async fn choose_partitions(
     }
 }
 
-/// Those lanes that have unsent rows, whoever owes them. Each lane is one look-up by
-/// the index: as a join, the question would read all rows before each send, by the
-/// plan that the session made while nothing was owed.
-pub(super) async fn unsent_lanes(store: &PostgresStore, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
+/// Finds the lanes that have unsent rows of any host. Each lane is one look-up by the
+/// index: as a join, the question would read all rows before each send, by the plan
+/// that the session made while the table was empty.
+async fn unsent_lanes(store: &PostgresStore, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
     let rows = sqlx::query(
         "SELECT l.place FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS l (topic, key, place)
          WHERE (SELECT true FROM outbound o WHERE o.topic = l.topic AND substr(o.key, 1, 64) = substr(l.key, 1, 64)
@@ -172,7 +181,7 @@ pub(super) async fn unsent_lanes(store: &PostgresStore, lanes: &[(String, Bytes)
     rows.iter().map(|row| Ok(usize::try_from(row.take::<i64>("place")? - 1).unwrap_or_default())).collect()
 }
 
-pub(super) async fn resend(store: &PostgresStore, message: &Identity) -> Result<(), StoreError> {
+async fn resend(store: &PostgresStore, message: &Identity) -> Result<(), StoreError> {
     let (id, source, topic) = (clean(&message.id), clean(&message.source), clean(&message.topic));
     let mut tx = store.begin_tx().await?;
     // Outbound rows are locked before messages everywhere.
@@ -200,7 +209,7 @@ pub(super) async fn resend(store: &PostgresStore, message: &Identity) -> Result<
     if is_cancelled(&row) {
         return Err(StoreError::Conflict(not_resent(message)));
     }
-    // What is kept as undelivered goes with this resend, and not twice.
+    // An undelivered row of the message is removed, so that it is not sent twice.
     sqlx::query(
         "DELETE FROM undelivered WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND source = $2
              AND coalesce(published_on, topic) = $3 AND listed",
@@ -211,7 +220,7 @@ pub(super) async fn resend(store: &PostgresStore, message: &Identity) -> Result<
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;
-    // One that is owed already is the relay's; it need not wait any longer.
+    // A message with an outbound row needs no second one; that is due now.
     if owed.rows_affected() == 0 {
         // A broadcast goes to the companion of its topic.
         let inserted = sqlx::query(

@@ -1,18 +1,54 @@
-//! Plugins, their versions, and which of them is active where.
+//! Plugins, their versions, and which of them is active.
 
 use std::collections::HashMap;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::Timestamp;
 use sqlx::postgres::PgRow;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
-use super::{PostgresStore, audits, commit};
+use super::{PostgresStore, audits, bounded, commit};
 use crate::store::shared::text::{clean, clean_opt};
-use crate::store::{NewVersion, PluginRow, StoreError, VersionRow, WriterId};
+use crate::store::{NewVersion, PluginRow, PluginStore, StoreError, VersionRow, WriterId};
 
-pub(super) async fn host_key(store: &PostgresStore, name: &str) -> Result<[u8; 32], StoreError> {
+#[async_trait]
+impl PluginStore for PostgresStore {
+    async fn put_version(&self, version: &NewVersion) -> Result<VersionRow, StoreError> {
+        bounded(put_version(self, version)).await
+    }
+
+    async fn version_wasm(&self, digest: &str) -> Result<Bytes, StoreError> {
+        bounded(version_wasm(self, digest)).await
+    }
+
+    async fn plugins(&self) -> Result<Vec<PluginRow>, StoreError> {
+        bounded(plugins(self)).await
+    }
+
+    async fn activate(&self, plugin: &str, digest: &str, by: &str) -> Result<(), StoreError> {
+        bounded(activate(self, plugin, digest, by)).await
+    }
+
+    async fn active(&self) -> Result<Vec<(String, String)>, StoreError> {
+        bounded(active(self)).await
+    }
+
+    async fn prepared(&self, writer: WriterId, digest: &str) -> Result<(), StoreError> {
+        bounded(prepared(self, writer, digest)).await
+    }
+
+    async fn unprepared(&self, digest: &str) -> Result<Vec<String>, StoreError> {
+        bounded(unprepared(self, digest)).await
+    }
+
+    async fn host_key(&self, name: &str) -> Result<[u8; 32], StoreError> {
+        bounded(host_key(self, name)).await
+    }
+}
+
+async fn host_key(store: &PostgresStore, name: &str) -> Result<[u8; 32], StoreError> {
     sqlx::query("INSERT INTO host_key (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
         .bind(clean(name))
         .bind(rand::random::<[u8; 32]>().as_slice())
@@ -28,7 +64,7 @@ pub(super) async fn host_key(store: &PostgresStore, name: &str) -> Result<[u8; 3
     key.try_into().map_err(|_| StoreError::Bug(format!("the key {name} has not 32 bytes")))
 }
 
-pub(super) async fn put_version(store: &PostgresStore, version: &NewVersion) -> Result<VersionRow, StoreError> {
+async fn put_version(store: &PostgresStore, version: &NewVersion) -> Result<VersionRow, StoreError> {
     let mut tx = store.begin_tx().await?;
     sqlx::query("INSERT INTO plugin (name) VALUES ($1) ON CONFLICT DO NOTHING")
         .bind(clean(&version.plugin))
@@ -49,8 +85,8 @@ pub(super) async fn put_version(store: &PostgresStore, version: &NewVersion) -> 
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;
-    // The digest names the bytes: others that are there were altered by hand,
-    // and an upload puts them right, for whichever plugin they stand.
+    // The digest names the bytes. Other bytes under it were altered by hand, and an upload
+    // mends them for every plugin that has the version.
     sqlx::query("UPDATE plugin_version SET wasm = $2 WHERE digest = $1 AND wasm <> $2")
         .bind(clean(&version.digest))
         .bind(&version.wasm[..])
@@ -83,7 +119,7 @@ fn version_row(row: &PgRow) -> Result<VersionRow, StoreError> {
     })
 }
 
-pub(super) async fn version_wasm(store: &PostgresStore, digest: &str) -> Result<Bytes, StoreError> {
+async fn version_wasm(store: &PostgresStore, digest: &str) -> Result<Bytes, StoreError> {
     let row = sqlx::query("SELECT wasm FROM plugin_version WHERE digest = $1 LIMIT 1")
         .bind(clean(digest))
         .fetch_optional(&store.pool)
@@ -93,7 +129,7 @@ pub(super) async fn version_wasm(store: &PostgresStore, digest: &str) -> Result<
     Ok(row.bytes("wasm")?.unwrap_or_default())
 }
 
-pub(super) async fn plugins(store: &PostgresStore) -> Result<Vec<PluginRow>, StoreError> {
+async fn plugins(store: &PostgresStore) -> Result<Vec<PluginRow>, StoreError> {
     let all = |sql: &'static str| async move { sqlx::query(sql).fetch_all(&store.pool).await.map_err(at_statement) };
     let mut versions: HashMap<String, Vec<VersionRow>> = HashMap::new();
     let rows = all("SELECT plugin, digest, octet_length(wasm) AS size, imports, exports, wants, by, created_at
@@ -119,7 +155,7 @@ pub(super) async fn plugins(store: &PostgresStore) -> Result<Vec<PluginRow>, Sto
     Ok(plugins)
 }
 
-pub(super) async fn activate(store: &PostgresStore, plugin: &str, digest: &str, by: &str) -> Result<(), StoreError> {
+async fn activate(store: &PostgresStore, plugin: &str, digest: &str, by: &str) -> Result<(), StoreError> {
     let mut tx = store.begin_tx().await?;
     let done = sqlx::query(
         "UPDATE plugin SET active = $2
@@ -144,7 +180,7 @@ pub(super) async fn activate(store: &PostgresStore, plugin: &str, digest: &str, 
     commit(tx).await
 }
 
-pub(super) async fn active(store: &PostgresStore) -> Result<Vec<(String, String)>, StoreError> {
+async fn active(store: &PostgresStore) -> Result<Vec<(String, String)>, StoreError> {
     let rows = sqlx::query("SELECT name, active FROM plugin WHERE active IS NOT NULL ORDER BY name")
         .fetch_all(&store.pool)
         .await
@@ -152,7 +188,7 @@ pub(super) async fn active(store: &PostgresStore) -> Result<Vec<(String, String)
     rows.iter().map(|row| Ok((row.take("name")?, row.take("active")?))).collect()
 }
 
-pub(super) async fn prepared(store: &PostgresStore, writer: WriterId, digest: &str) -> Result<(), StoreError> {
+async fn prepared(store: &PostgresStore, writer: WriterId, digest: &str) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO prepared (writer_id, digest) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(writer.0)
         .bind(clean(digest))
@@ -162,7 +198,7 @@ pub(super) async fn prepared(store: &PostgresStore, writer: WriterId, digest: &s
     Ok(())
 }
 
-pub(super) async fn unprepared(store: &PostgresStore, digest: &str) -> Result<Vec<String>, StoreError> {
+async fn unprepared(store: &PostgresStore, digest: &str) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query(
         "SELECT name FROM node n WHERE lease_until > courier_now()
              AND NOT EXISTS (SELECT FROM prepared p WHERE p.writer_id = n.writer_id AND p.digest = $1)

@@ -1,46 +1,23 @@
 //! Positions: where each group stands in each partition.
 
-use courier_core::message::Offset;
+use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
-use super::{PostgresStore, commit};
+use super::{PostgresStore, bounded};
 use crate::store::shared::text::clean;
-use crate::store::{LostRange, LostRangeFilter, PositionId, PositionRow, StoreError};
+use crate::store::{LostRange, LostRangeFilter, PositionId, PositionRow, PositionStore, StoreError};
 
-pub(super) async fn begin(
-    store: &PostgresStore,
-    group: &str,
-    topic: &str,
-    topic_id: &str,
-    starts: &[(i32, Offset)],
-) -> Result<(), StoreError> {
-    let group_id = store.groups.id(&store.pool, group).await?;
-    let (partitions, offsets): (Vec<i32>, Vec<i64>) = starts.iter().map(|(partition, at)| (*partition, at.0)).unzip();
-    let mut tx = store.begin_tx().await?;
-    // Hosts that start together resolve `latest` to different offsets; the
-    // lock lets one of them decide for all partitions.
-    sqlx::query("SELECT FROM consumer_group WHERE id = $1 FOR NO KEY UPDATE")
-        .bind(group_id)
-        .execute(&mut *tx)
-        .await
-        .map_err(at_statement)?;
-    sqlx::query(
-        "INSERT INTO position (group_id, topic, incarnation, partition, topic_id, next, epoch, current)
-         SELECT $1, $2, 0, partition, $3, next, 0, true FROM unnest($4::integer[], $5::bigint[]) AS start (partition, next)
-         WHERE NOT EXISTS (SELECT FROM position WHERE group_id = $1 AND topic = $2 AND listener = '')
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(group_id)
-    .bind(clean(topic))
-    .bind(clean(topic_id))
-    .bind(&partitions)
-    .bind(&offsets)
-    .execute(&mut *tx)
-    .await
-    .map_err(at_statement)?;
-    commit(tx).await
+#[async_trait]
+impl PositionStore for PostgresStore {
+    async fn positions(&self) -> Result<Vec<PositionRow>, StoreError> {
+        bounded(positions(self)).await
+    }
+
+    async fn lost_ranges(&self, filter: &LostRangeFilter, limit: u32) -> Result<Vec<LostRange>, StoreError> {
+        bounded(lost_ranges(self, filter, limit)).await
+    }
 }
 
 pub(super) async fn insert_lost(
@@ -64,30 +41,7 @@ pub(super) async fn insert_lost(
     Ok(())
 }
 
-pub(super) async fn skip_lost(
-    store: &PostgresStore,
-    position: PositionId,
-    epoch: i64,
-    from: Offset,
-    to: Offset,
-    why: &str,
-) -> Result<(), StoreError> {
-    let mut tx = store.begin_tx().await?;
-    let moved = sqlx::query("UPDATE position SET next = greatest(next, $3) WHERE id = $1 AND epoch = $2")
-        .bind(position.0)
-        .bind(epoch)
-        .bind(to.0)
-        .execute(&mut *tx)
-        .await
-        .map_err(at_statement)?;
-    if moved.rows_affected() != 1 {
-        return Err(StoreError::Fenced(format!("position {} has a newer epoch than {epoch}", position.0)));
-    }
-    insert_lost(&mut tx, position.0, from.0, to.0, why).await?;
-    commit(tx).await
-}
-
-pub(super) async fn positions(store: &PostgresStore) -> Result<Vec<PositionRow>, StoreError> {
+async fn positions(store: &PostgresStore) -> Result<Vec<PositionRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT p.id, g.name, p.topic, nullif(p.listener, '') AS listener, p.incarnation, p.partition, p.next, p.epoch,
              p.node
@@ -116,7 +70,7 @@ pub(super) async fn positions(store: &PostgresStore) -> Result<Vec<PositionRow>,
     rows.iter().map(row).collect()
 }
 
-pub(super) async fn lost_ranges(
+async fn lost_ranges(
     store: &PostgresStore,
     filter: &LostRangeFilter,
     limit: u32,

@@ -1,48 +1,56 @@
-//! The days of final rows, and what retention removes.
+//! Retention, and the tables of final rows, one for each day.
 //!
-//! A day's table is created before it is needed and dropped when all of it is
-//! older than retention. Both take strong locks for a moment. They wait for
-//! them for [`DAY_LOCK_WAIT`] only, since every settle queues up behind a lock
-//! that is waited for, and are tried again by the next call.
+//! A day's table is created before it is needed and dropped when all of it is older than the
+//! retention. Both take strong locks for a moment. They wait for those no longer than
+//! [`DAY_LOCK_WAIT`], since every settle queues behind a waiting lock, and the next call
+//! tries again.
 //!
-//! A row at or above its position stays however old it is: a claim learns from
-//! it that its record is settled, and would run it again without.
+//! A row at or above its position stays however old it is: without it a claim would run its
+//! record again.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use courier_core::status::State;
 use sqlx::AssertSqlSafe;
 use sqlx::Transaction;
 use sqlx::postgres::{PgConnection, Postgres};
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::settle_open::{Deltas, PEOPLE};
-use super::{PostgresStore, commit, micros};
+use super::{PostgresStore, bounded, commit, micros};
 use crate::said;
-use crate::store::StoreError;
 use crate::store::minutes::MINUTES_KEPT;
+use crate::store::{PruneStore, StoreError};
+
+#[async_trait]
+impl PruneStore for PostgresStore {
+    async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {
+        bounded(prune(self, retention)).await
+    }
+}
 
 /// Microseconds of a day.
 const DAY: i64 = 86_400_000_000;
-/// Days before today that have a table from the first start on: records are
-/// handled soon after they were sent, but not all on the same day.
+/// Days before today that have a table from the first start on, since some records are
+/// handled on the day after they were sent.
 const DAYS_BEFORE: i64 = 1;
-/// Days after today that have a table: a host that cannot create one has this
-/// long before rows go to the default table.
+/// Days after today that have a table: how long creating tables may fail before rows go to
+/// the default table.
 const DAYS_AHEAD: i64 = 3;
-/// Names the lock under which one host at a time creates and drops days.
+/// The key of the lock under which one host at a time creates and drops days.
 const DAYS_LOCK: i64 = 0x636f_7572_6461_7900;
-/// How long a settle may be kept waiting for a day's table.
+/// How long creating or dropping a day's table may keep settles waiting.
 const DAY_LOCK_WAIT: &str = "SET LOCAL lock_timeout = '500ms'";
-/// Rows that one call removes at most of each kind.
+/// Most rows of each kind that one call removes.
 const CHUNK: i64 = 5_000;
 
 /// Creates the tables of the days around today.
 ///
-/// One that cannot be had now is no failure: its rows go to the default table,
-/// and the next call moves them.
+/// A table that cannot be created now is no failure: its rows go to the default table, and
+/// the next call moves them.
 pub(super) async fn create_days(store: &PostgresStore) -> Result<(), StoreError> {
     for day in days_around(clock(store).await?) {
         match create_day(store, day).await {
@@ -75,14 +83,13 @@ async fn begin_days(store: &PostgresStore) -> Result<Transaction<'static, Postgr
     Ok(tx)
 }
 
-/// The name of a day's table; of digits, so that it is safe in a statement.
+/// The name of a day's table, which is safe in a statement since it is made of a number.
 fn table(day: i64) -> String {
     format!("delivery_day_{day}")
 }
 
-/// Whether a day has its table. A query of the catalogue and not
-/// `to_regclass`, which may still answer from a cache that another host's
-/// creation, just waited for, has made wrong.
+/// Whether a day has its table. It reads the catalogue, since `to_regclass` may answer from
+/// a cache that does not have a table which another host has just created.
 async fn has_table(connection: &mut PgConnection, name: &str) -> Result<bool, StoreError> {
     sqlx::query(
         "SELECT EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -104,9 +111,9 @@ async fn create_day(store: &PostgresStore, day: i64) -> Result<(), StoreError> {
     if has_table(&mut tx, &name).await? {
         return Ok(());
     }
-    // Rows of the day that came before its table lie in the default one, and
-    // the day cannot be attached while they do. The lock keeps more of them
-    // out until the commit.
+    // Rows of the day that were written before its table lie in the default one, and the
+    // table cannot be attached while they do. The lock keeps more of them out until the
+    // commit.
     let next = day + 1;
     for statement in [
         "LOCK TABLE delivery_other IN ACCESS EXCLUSIVE MODE".to_owned(),
@@ -116,20 +123,19 @@ async fn create_day(store: &PostgresStore, day: i64) -> Result<(), StoreError> {
         ),
         format!("ALTER TABLE delivery ATTACH PARTITION {name} FOR VALUES FROM ({day}) TO ({next})"),
     ] {
-        // SQL safety: the statement's only variables are a number and a name
-        // made of one.
+        // The statement's only variables are a number and a name made of one.
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *tx).await.map_err(at_statement)?;
     }
     commit(tx).await
 }
 
-pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<bool, StoreError> {
+async fn prune(store: &PostgresStore, retention: Duration) -> Result<bool, StoreError> {
     create_days(store).await?;
     let now = clock(store).await?;
     let cutoff = now.saturating_sub(micros(retention));
-    // Days that are over go as a whole, and until then they wait. Rows go one
-    // by one from the tables that stay: the default one, and the days around
-    // today, where only a short retention finds any.
+    // A day that is old is dropped as a whole. Rows are removed one by one from the tables
+    // that stay: the default one, and the days around today, where only a short retention
+    // finds any.
     let mut more = prune_rows(store, "delivery_other", cutoff).await?;
     for day in days(store).await? {
         if days_around(now).contains(&day) {
@@ -151,7 +157,7 @@ pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<
         more |= i64::try_from(done.rows_affected()).unwrap_or(CHUNK) >= CHUNK;
     }
     more |= super::audits::prune(store, cutoff, CHUNK).await?;
-    // Minutes are for charts of some hours, whatever the retention.
+    // Minutes are for charts of some hours, so the retention does not concern them.
     sqlx::query("DELETE FROM minute WHERE minute < $1")
         .bind(now.saturating_sub(micros(MINUTES_KEPT)))
         .execute(&store.pool)
@@ -160,10 +166,10 @@ pub(super) async fn prune(store: &PostgresStore, retention: Duration) -> Result<
     Ok(more)
 }
 
-/// What goes in chunks: `$1` is the time before which it is old, `$2` the most
-/// rows that may go. Rows are found by an index and removed by their place.
+/// Statements that remove old rows in chunks: `$1` is the time before which a row is old,
+/// `$2` the most rows to remove. Rows are found by an index and removed by their `ctid`.
 const CHUNKS: &[&str] = &[
-    // Attempts go after their delivery, never before it.
+    // Attempts are removed after their delivery, never before it.
     "DELETE FROM attempt WHERE ctid = ANY (ARRAY (
          SELECT a.ctid FROM attempt a WHERE a.finished_at < $1
              AND NOT EXISTS (SELECT FROM open_delivery o
@@ -172,8 +178,8 @@ const CHUNKS: &[&str] = &[
                  WHERE d.position_id = a.position_id AND d.record_offset = a.record_offset)
          ORDER BY a.finished_at LIMIT $2)) AND finished_at < $1",
     super::handled_sets::PRUNE,
-    // A message that the host still owes to Kafka stays, also one that is not
-    // due yet. A delayed one is as old as the time at which it was due.
+    // A message that has still to be sent stays, also one that is not due yet. The age of a
+    // delayed one counts from the time at which it was due.
     "DELETE FROM message WHERE ctid = ANY (ARRAY (
          SELECT m.ctid FROM message m WHERE m.created_at < $1 AND NOT m.retrying AND coalesce(m.deliver_at, 0) < $1
              AND NOT EXISTS (SELECT FROM outbound o
@@ -193,7 +199,7 @@ const CHUNKS: &[&str] = &[
     "DELETE FROM session WHERE $1 IS NOT NULL AND hash IN (
          SELECT hash FROM session WHERE expires_at < courier_now() ORDER BY expires_at LIMIT $2)",
     "DELETE FROM pace WHERE ctid = ANY (ARRAY (SELECT ctid FROM pace WHERE at < $1 LIMIT $2)) AND at < $1",
-    // Of a topic in which no group stands any more.
+    // Ends of logs of a topic in which no group has a position.
     "DELETE FROM log_end WHERE ctid = ANY (ARRAY (
          SELECT e.ctid FROM log_end e WHERE e.seen_at < $1
              AND NOT EXISTS (SELECT FROM position p WHERE p.topic_id = e.topic_id AND p.current) LIMIT $2))
@@ -207,7 +213,7 @@ const CHUNKS: &[&str] = &[
          SELECT r.id FROM redrive r
          WHERE coalesce(r.finished_at, CASE WHEN r.state = 1 THEN r.created_at END) < $1 AND r.running = 0
              AND NOT EXISTS (SELECT FROM redrive_item i WHERE i.redrive_id = r.id) ORDER BY r.id LIMIT $2)",
-    // A process that is no node's any more, and what it had compiled.
+    // Writers of no node, and the versions that they had compiled.
     "WITH gone AS (
          DELETE FROM writer w WHERE w.id IN (
              SELECT w.id FROM writer w WHERE w.created_at < $1
@@ -232,7 +238,7 @@ async fn days(store: &PostgresStore) -> Result<Vec<i64>, StoreError> {
     rows.iter().map(|row| row.take("day")).collect()
 }
 
-/// Drops a day in which nothing was settled since `cutoff`: a record may be
+/// Drops a day's table if nothing of it was settled since `cutoff`, since a record may be
 /// handled long after its day.
 async fn drop_day(store: &PostgresStore, day: i64, cutoff: i64) -> Result<(), StoreError> {
     let name = table(day);
@@ -240,9 +246,8 @@ async fn drop_day(store: &PostgresStore, day: i64, cutoff: i64) -> Result<(), St
     if !has_table(&mut tx, &name).await? {
         return Ok(());
     }
-    // The look comes before the lock, and again under it, so that a day which
-    // must stay is never locked.
-    // SQL safety: the only variable is a name made of a number.
+    // The check runs before the lock and again under it, so that a day which has to stay is
+    // never locked. The only variable is a name made of a number.
     let in_use = format!(
         "SELECT EXISTS (SELECT FROM {name} WHERE settled_at >= $1) OR EXISTS (
              SELECT FROM position p JOIN {name} d ON d.position_id = p.id AND d.record_offset >= p.next
@@ -276,7 +281,7 @@ async fn drop_day(store: &PostgresStore, day: i64, cutoff: i64) -> Result<(), St
 /// Removes old rows of one table by the time they were settled.
 async fn prune_rows(store: &PostgresStore, table: &str, cutoff: i64) -> Result<bool, StoreError> {
     let mut tx = store.begin_tx().await?;
-    // SQL safety: the only variable is the name of a table of ours.
+    // The only variable is the name of a table of the schema.
     let statement = format!(
         "WITH gone AS (
              DELETE FROM {table} WHERE ctid = ANY (ARRAY (
@@ -299,7 +304,7 @@ async fn prune_rows(store: &PostgresStore, table: &str, cutoff: i64) -> Result<b
     for row in &gone {
         let count: i64 = row.take("count")?;
         rows += count;
-        // What was handled stays counted: that sum says how many ever were.
+        // Handled deliveries stay counted, since their total is of all time.
         if columns::state(row.take("state")?)? == State::HandleFail {
             deltas.of(row.take("group_id")?).ended(State::HandleFail, -count);
         }

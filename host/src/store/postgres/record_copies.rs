@@ -1,18 +1,18 @@
-//! Records of open deliveries that are copied before Kafka removes them.
+//! Copying records of open deliveries before Kafka removes them.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Offset, Timestamp};
 use courier_core::retention::NearEnd;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::{PostgresStore, bounded, commit};
 use crate::store::record_copies::{fenced, fitting};
-use crate::store::{Copies, Endangered, PositionId, RecordCopies, StoreError};
+use crate::store::{Copies, Endangered, PositionId, RecordCopyStore, StoreError};
 
 #[async_trait]
-impl RecordCopies for PostgresStore {
+impl RecordCopyStore for PostgresStore {
     async fn endangered(&self, position: PositionId, near: &NearEnd, limit: u32) -> Result<Endangered, StoreError> {
         bounded(endangered(self, position, near, limit)).await
     }

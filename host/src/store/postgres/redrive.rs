@@ -1,25 +1,25 @@
-//! Redrives: their plans, their states, and the steps in which a host works
-//! through one.
+//! Redrives: their plans, their states, and the steps in which a host works through one.
 //!
-//! The row of a redrive is locked before any position, and nothing that holds
-//! a position locks a redrive, so that no two wait for each other in a circle.
+//! The row of a redrive is locked before any position, and no transaction that has locked a
+//! position locks a redrive, so that none wait for each other in a circle.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::settle_open::expect;
 use super::{PostgresStore, audits, bounded, commit, micros, redrive_items};
 use crate::store::redrive::{
     CANCELLED, DueItem, ItemAsk, ItemState, NewRedrive, RedriveId, RedriveItemRow, RedriveLease, RedriveRow,
-    RedriveState, RedriveWish, Redrives,
+    RedriveState, RedriveStore, RedriveWish,
 };
-use crate::store::{DeliveryKey, Listing, MAX_PAGE, Page, PositionId, StoreError, WriterId};
+use crate::store::shared::paging::{number_of, page_of};
+use crate::store::{Listing, MAX_PAGE, Page, StoreError, WriterId};
 
-/// Columns of a [`RedriveRow`] from `redrive r`.
+/// A statement for the columns of a [`RedriveRow`] from `redrive r`.
 macro_rules! select_redrive {
     ($which:literal) => {
         concat!(
@@ -69,14 +69,8 @@ fn unknown(id: RedriveId) -> StoreError {
     StoreError::NotFound(format!("there is no redrive {id}: it is past retention, or the id is none"))
 }
 
-/// A cursor that is a number.
-fn after(page: &Page) -> Result<Option<i64>, StoreError> {
-    let parse = |text: &String| text.parse().map_err(|_| StoreError::NotFound(format!("there is no cursor {text:?}")));
-    page.cursor.as_ref().map(parse).transpose()
-}
-
 #[async_trait]
-impl Redrives for PostgresStore {
+impl RedriveStore for PostgresStore {
     async fn plan_redrive(&self, plan: &NewRedrive) -> Result<RedriveRow, StoreError> {
         bounded(async {
             let group = self.groups.id(&self.pool, plan.filter.group.as_deref().unwrap_or_default()).await?;
@@ -142,17 +136,14 @@ async fn redrives(
         "WHERE r.id < $1 AND NOT (r.state = 5 AND r.started_at IS NULL) AND ($2::text[] IS NULL OR g.name = ANY($2))
          ORDER BY r.id DESC LIMIT $3"
     ))
-    .bind(after(page)?.unwrap_or(i64::MAX))
+    .bind(number_of(page.cursor.as_deref())?.unwrap_or(i64::MAX))
     .bind(groups)
     .bind(i64::try_from(limit + 1).unwrap_or(i64::MAX))
     .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;
-    let mut items = rows.iter().map(redrive_row).collect::<Result<Vec<_>, _>>()?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|row| row.id.to_string());
-    Ok(Listing { items, next, truncated: false })
+    let items = rows.iter().map(redrive_row).collect::<Result<_, _>>()?;
+    Ok(page_of(items, limit, |row: &RedriveRow| row.id.to_string()))
 }
 
 async fn items(store: &PostgresStore, id: RedriveId, page: &Page) -> Result<Listing<RedriveItemRow>, StoreError> {
@@ -164,7 +155,7 @@ async fn items(store: &PostgresStore, id: RedriveId, page: &Page) -> Result<List
          WHERE i.redrive_id = $1 AND i.seq > $2 ORDER BY i.seq LIMIT $3",
     )
     .bind(id.0)
-    .bind(after(page)?.unwrap_or(0))
+    .bind(number_of(page.cursor.as_deref())?.unwrap_or(0))
     .bind(i64::try_from(limit + 1).unwrap_or(i64::MAX))
     .fetch_all(&store.pool)
     .await
@@ -172,7 +163,7 @@ async fn items(store: &PostgresStore, id: RedriveId, page: &Page) -> Result<List
     let item = |row: &PgRow| {
         Ok::<_, StoreError>(RedriveItemRow {
             seq: row.take("seq")?,
-            key: key_of(row)?,
+            key: redrive_items::key_of(row)?,
             message_id: row.take("message_id")?,
             topic: row.take("topic")?,
             partition: row.take("partition")?,
@@ -182,15 +173,8 @@ async fn items(store: &PostgresStore, id: RedriveId, page: &Page) -> Result<List
             finished_at: row.time_opt("finished_at")?,
         })
     };
-    let mut items = rows.iter().map(item).collect::<Result<Vec<_>, _>>()?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|row| row.seq.to_string());
-    Ok(Listing { items, next, truncated: false })
-}
-
-pub(super) fn key_of(row: &PgRow) -> Result<DeliveryKey, StoreError> {
-    Ok(DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? })
+    let items = rows.iter().map(item).collect::<Result<_, _>>()?;
+    Ok(page_of(items, limit, |row: &RedriveItemRow| row.seq.to_string()))
 }
 
 async fn move_by(store: &PostgresStore, id: RedriveId, wish: RedriveWish) -> Result<RedriveRow, StoreError> {

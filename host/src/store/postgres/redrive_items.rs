@@ -1,26 +1,25 @@
-//! The items of a redrive: which are due, asking for them, and what became of
-//! them.
+//! The items of a redrive: finding those that are due, requesting their reruns, and
+//! collecting their results.
 
 use std::collections::BTreeMap;
 
 use courier_core::message::{Kind, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
-use super::redrive::key_of;
 use super::reruns::{asking_time, reopen_many, wake_many};
 use super::settle_open::{Class, Deltas, PEOPLE, expect};
 use super::words::number;
 use super::{PostgresStore, commit};
 use crate::store::redrive::{
-    DueItem, FORGOTTEN, Found, ItemAsk, ItemState, MAX_STEP, RedriveId, RedriveLease, RedriveState, ReplayRecord, Step,
-    result, step,
+    DueItem, FORGOTTEN, FoundDelivery, ItemAsk, ItemState, MAX_STEP, RedriveId, RedriveLease, RedriveState,
+    ReplayRecord, Step, result, step,
 };
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryKey, StoreError};
+use crate::store::{DeliveryKey, PositionId, StoreError};
 
-/// Items whose turn it is, with what there is of their deliveries.
+/// Lists the next items, with what the store has of their deliveries.
 pub(super) async fn due(store: &PostgresStore, id: RedriveId, limit: u32) -> Result<Vec<DueItem>, StoreError> {
     let rows = sqlx::query(
         "SELECT i.seq, i.position_id, i.record_offset, g.name, p.topic, p.partition, p.listener <> '' AS heard,
@@ -54,8 +53,8 @@ pub(super) async fn due(store: &PostgresStore, id: RedriveId, limit: u32) -> Res
         .collect()
 }
 
-/// Locks the redrive, and answers whether the lease is the present one and the
-/// redrive in the state.
+/// Locks the redrive, and returns whether the lease is the present one and the redrive in
+/// this state.
 async fn is_ours(tx: &mut PgConnection, lease: &RedriveLease, state: Option<RedriveState>) -> Result<bool, StoreError> {
     let row =
         sqlx::query("SELECT FROM redrive WHERE id = $1 AND epoch = $2 AND state = coalesce($3, state) FOR UPDATE")
@@ -68,7 +67,8 @@ async fn is_ours(tx: &mut PgConnection, lease: &RedriveLease, state: Option<Redr
     Ok(row.is_some())
 }
 
-/// Does with items what `asks` says; answers how many deliveries were asked for.
+/// Requests the reruns of items or skips them, as `asks` says, and returns how many were
+/// requested.
 pub(super) async fn ask(
     store: &PostgresStore,
     lease: &RedriveLease,
@@ -117,7 +117,7 @@ pub(super) async fn ask(
 
 type Classified<'a> = (i64, DeliveryKey, &'a ItemAsk, Step);
 
-/// Writes down what is done with the items; answers how many were asked for.
+/// Writes what was done with the items, and returns how many reruns were requested.
 async fn mark(
     tx: &mut PgConnection,
     lease: &RedriveLease,
@@ -169,7 +169,7 @@ async fn mark(
     Ok(asked as u64)
 }
 
-/// What there is of the items' deliveries now, with their positions locked.
+/// Locks the positions of the items, and reads what the store has of their deliveries.
 async fn classify(tx: &mut PgConnection, id: RedriveId, seqs: &[i64]) -> Result<Vec<PgRow>, StoreError> {
     sqlx::query(
         "SELECT FROM position WHERE id IN (
@@ -198,10 +198,15 @@ async fn classify(tx: &mut PgConnection, id: RedriveId, seqs: &[i64]) -> Result<
     .map_err(at_statement)
 }
 
-fn found_row(row: &PgRow) -> Result<(i64, DeliveryKey, Found), StoreError> {
+/// The delivery that an item is about.
+pub(super) fn key_of(row: &PgRow) -> Result<DeliveryKey, StoreError> {
+    Ok(DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? })
+}
+
+fn found_row(row: &PgRow) -> Result<(i64, DeliveryKey, FoundDelivery), StoreError> {
     let number = |column: &str| Ok::<_, StoreError>(row.take::<Option<i32>>(column)?.map(columns::count));
     let ended = row.take::<Option<i16>>("ended")?.map(columns::state).transpose()?;
-    let found = Found {
+    let found = FoundDelivery {
         planned: number("planned")?,
         was_final: row.take("was_final")?,
         ended: ended.zip(number("ended_number")?),
@@ -212,7 +217,7 @@ fn found_row(row: &PgRow) -> Result<(i64, DeliveryKey, Found), StoreError> {
     Ok((row.take("seq")?, key_of(row)?, found))
 }
 
-/// Open rows for records that have none any more; they are read from Kafka.
+/// Inserts open rows for deliveries that have no row. Their records are read from Kafka.
 async fn insert_new(
     store: &PostgresStore,
     tx: &mut PgConnection,
@@ -269,7 +274,7 @@ async fn insert_new(
     expect(usize::try_from(made).unwrap_or(0), new.len(), "deliveries of a replay")
 }
 
-/// How many items wait for another attempt.
+/// Counts the items whose delivery waits for its next attempt.
 pub(super) async fn retrying(store: &PostgresStore, id: RedriveId) -> Result<u64, StoreError> {
     let row = sqlx::query(
         "SELECT count(*) AS count FROM redrive_item i
@@ -283,10 +288,10 @@ pub(super) async fn retrying(store: &PostgresStore, id: RedriveId) -> Result<u64
     Ok(row.take::<i64>("count")?.unsigned_abs())
 }
 
-/// Writes down what became of items, and ends a redrive that has none left.
+/// Writes the results of items, and ends a redrive that has no item left.
 pub(super) async fn collect(store: &PostgresStore, lease: &RedriveLease) -> Result<(), StoreError> {
-    // Read before the transaction: what is final stays so until somebody asks
-    // again, and then it is this item's result all the same.
+    // Read before the transaction: a delivery that is final stays so until its next rerun is
+    // requested, and then it is this item's result all the same.
     let rows = sqlx::query(
         "SELECT i.seq, d.state, o.held, coalesce(d.reason, o.reason) AS reason, d.settled_at, courier_now() AS now
          FROM redrive_item i
@@ -353,7 +358,7 @@ pub(super) async fn collect(store: &PostgresStore, lease: &RedriveLease) -> Resu
     commit(tx).await
 }
 
-/// What became of items.
+/// The results of items.
 #[derive(Default)]
 struct Marks {
     seqs: Vec<i64>,

@@ -1,12 +1,13 @@
-//! What a redrive's plan is made of.
+//! Writing the plan of a redrive.
 
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::{Columns, stored};
+use super::columns::{PgRowExt, stored};
 use super::error::at_statement;
 use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId};
+use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryFilter, StoreError};
 
@@ -49,8 +50,8 @@ pub(super) async fn write(tx: &mut PgConnection, group: i32, plan: &NewRedrive) 
     Ok(RedriveId(id))
 }
 
-/// Every offset of the ranges is an item. Which of them exist is seen when
-/// they are read.
+/// Inserts an item for every offset of the ranges. Whether its record exists is known only
+/// when it is read.
 async fn replayed(
     tx: &mut PgConnection,
     id: i64,
@@ -75,15 +76,8 @@ async fn replayed(
     Ok(inserted.rows_affected())
 }
 
-/// The two tables that deliveries stand in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Table {
-    Open,
-    Final,
-}
-
-/// The deliveries that match, oldest first; answers how many, and whether
-/// there may be more.
+/// Inserts an item for every delivery that matches, oldest first, and returns how many there
+/// are and whether there may be more.
 async fn found(tx: &mut PgConnection, id: i64, group: i32, filter: &DeliveryFilter) -> Result<(u64, bool), StoreError> {
     let wants_final = matches!(filter.state, None | Some(State::Handled | State::HandleFail));
     let wants_open = matches!(filter.state, None | Some(State::HandleFail | State::PushFail));
@@ -95,13 +89,13 @@ async fn found(tx: &mut PgConnection, id: i64, group: i32, filter: &DeliveryFilt
     query.push_bind(id).push(", row_number() OVER (ORDER BY at, position_id, record_offset), position_id, ");
     query.push("record_offset, number, was_final, 1, message_id FROM (SELECT * FROM (");
     if wants_final {
-        push_table(&mut query, group, filter, Table::Final);
+        push_table(&mut query, group, filter, DeliveryTable::Final);
     }
     if wants_final && wants_open {
         query.push(" UNION ALL ");
     }
     if wants_open {
-        push_table(&mut query, group, filter, Table::Open);
+        push_table(&mut query, group, filter, DeliveryTable::Open);
     }
     query.push(") a ORDER BY at, position_id, record_offset LIMIT ").push_bind(i64::from(MAX_PLANNED) + 1).push(") b");
     let inserted = query.build().persistent(false).execute(&mut *tx).await.map_err(at_statement)?.rows_affected();
@@ -120,25 +114,22 @@ async fn found(tx: &mut PgConnection, id: i64, group: i32, filter: &DeliveryFilt
 /// Whether the rows that a filter looks through are more than one plan may.
 async fn is_cut(tx: &mut PgConnection, group: i32, filter: &DeliveryFilter) -> Result<bool, StoreError> {
     let mut query = QueryBuilder::<Postgres>::new("SELECT count(*) FROM (");
-    push_slice(&mut query, group, filter, Table::Final);
+    push_slice(&mut query, group, filter, DeliveryTable::Final);
     query.push(") s");
     let row = query.build().persistent(false).fetch_one(tx).await.map_err(at_statement)?;
     Ok(row.take::<i64>(0)? >= i64::from(MAX_PLAN_SCAN))
 }
 
-/// Appends the rows of a state and span of time, oldest first. Failed ones are
-/// found by their group; for handled ones there is only the index by time.
-fn push_slice(query: &mut QueryBuilder<Postgres>, group: i32, filter: &DeliveryFilter, table: Table) {
-    let (name, at) = match table {
-        Table::Open => ("open_delivery", "received_at"),
-        Table::Final => ("delivery", "settled_at"),
-    };
+/// Appends the rows of a state and span of time, oldest first. Failed ones are found by their
+/// group. For handled ones there is no index but that by time.
+fn push_slice(query: &mut QueryBuilder<Postgres>, group: i32, filter: &DeliveryFilter, table: DeliveryTable) {
+    let (name, at) = (table.name(), table.time());
     query.push("SELECT ").push(at).push(" AS at, position_id, record_offset, number, message_id, type_name, key, ");
     query.push("fingerprint, group_id, state FROM ").push(name).push(" WHERE ");
     match filter.state {
         Some(State::Handled) => query.push("true"),
-        // The partial indexes need it said in these words.
-        None | Some(State::HandleFail) if table == Table::Final => {
+        // A partial index is used only for a condition in its own words.
+        None | Some(State::HandleFail) if table == DeliveryTable::Final => {
             query.push("state <> 5 AND state = 4 AND group_id = ").push_bind(group)
         }
         None => query.push("state IN (3, 4) AND group_id = ").push_bind(group),
@@ -153,8 +144,8 @@ fn push_slice(query: &mut QueryBuilder<Postgres>, group: i32, filter: &DeliveryF
     query.push(" ORDER BY ").push(at).push(" LIMIT ").push_bind(i64::from(MAX_PLAN_SCAN));
 }
 
-fn push_table(query: &mut QueryBuilder<Postgres>, group: i32, filter: &DeliveryFilter, table: Table) {
-    query.push("SELECT at, position_id, record_offset, number, ").push(table == Table::Final);
+fn push_table(query: &mut QueryBuilder<Postgres>, group: i32, filter: &DeliveryFilter, table: DeliveryTable) {
+    query.push("SELECT at, position_id, record_offset, number, ").push(table == DeliveryTable::Final);
     query.push(" AS was_final, message_id FROM (");
     push_slice(query, group, filter, table);
     query.push(") s WHERE group_id = ").push_bind(group);

@@ -1,15 +1,15 @@
-//! What became of outbound rows.
+//! Recording what became of outbound rows.
 //!
-//! Locks are taken in one order, also by a direct send that ends at the same
-//! time: shards, outbound rows by id, then their messages.
+//! Locks are taken in one order, also by a direct send that ends at the same time: shards,
+//! outbound rows by id, then their messages.
 
 use std::collections::HashMap;
 
 use sqlx::postgres::PgConnection;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
-use super::outbound::{lock_shards, shard_columns};
+use super::shards::{lock_shards, shard_columns};
 use super::{PostgresStore, commit, micros};
 use crate::store::shared::text::clean;
 use crate::store::{RelayResult, Relayed, StoreError};
@@ -28,8 +28,8 @@ pub(super) async fn relayed(
     commit(tx).await
 }
 
-/// Locks the shards that are still ours against a new lease, then the rows;
-/// answers the rows and their shards. A row that is gone was sent directly.
+/// Locks the shards that still have these epochs against a new lease, then the rows, and
+/// returns the rows with their shards. A row that is gone was sent directly.
 async fn lock(
     tx: &mut PgConnection,
     shards: &[(i32, i64)],
@@ -47,8 +47,8 @@ async fn lock(
     rows.iter().map(|row| Ok((row.take("id")?, row.take("shard")?))).collect()
 }
 
-/// Kafka has it: the row goes, the message is COMMITTED. A direct send may
-/// have been quicker; the place it wrote stays.
+/// Deletes rows that Kafka took; their messages become COMMITTED. A direct send may have
+/// written the message's place before, which then stays.
 async fn taken(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreError> {
     let (mut ids, mut partitions, mut offsets) = (Vec::new(), Vec::new(), Vec::new());
     for result in results {
@@ -84,8 +84,8 @@ async fn taken(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreE
     Ok(())
 }
 
-/// It can never be delivered as it is: the row is kept as undelivered, and its
-/// message keeps the record too, so that a person may send either again.
+/// Makes rows undelivered that can never be sent as they are. The message keeps the record
+/// too, so that a person can send either of the two again.
 async fn undelivered(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreError> {
     let (mut ids, mut codes, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
     for result in results {
@@ -128,7 +128,7 @@ async fn undelivered(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), 
     Ok(())
 }
 
-/// Not now: the row waits and holds back what has its key.
+/// Holds rows until they are tried again. A held row holds back the rows with its key.
 async fn later(tx: &mut PgConnection, results: &[&Relayed]) -> Result<(), StoreError> {
     let (mut ids, mut reasons, mut waits, mut unknown) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for result in results {

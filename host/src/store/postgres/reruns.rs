@@ -1,22 +1,29 @@
-//! Asking that deliveries run again: the one door back into a lane.
+//! Requesting reruns of deliveries. Nothing else brings a delivery back into its lane.
 
 use async_trait::async_trait;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::postgres::PgConnection;
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::settle_open::{Class, Deltas, PEOPLE};
 use super::{PostgresStore, audits, bounded, commit};
 use crate::store::handled_sets::IN_SET;
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryKey, GiveUp, GiveUps, StoreError};
+use crate::store::{DeliveryKey, GiveUp, GiveUpStore, RerunStore, StoreError};
 
-/// Names the lock under which people's requests get their times.
+#[async_trait]
+impl RerunStore for PostgresStore {
+    async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
+        bounded(ask(self, delivery)).await
+    }
+}
+
+/// The key of the lock under which requests get their times.
 const ASK_LOCK: i64 = 0x636f_7572_6173_6b00;
 
-pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result<(), StoreError> {
+async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result<(), StoreError> {
     let mut tx = store.begin_tx().await?;
     let position = sqlx::query("SELECT next, current FROM position WHERE id = $1 FOR UPDATE")
         .bind(delivery.position.0)
@@ -49,7 +56,7 @@ pub(super) async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result
 }
 
 #[async_trait]
-impl GiveUps for PostgresStore {
+impl GiveUpStore for PostgresStore {
     async fn give_up(&self, delivery: &DeliveryKey, give_up: &GiveUp) -> Result<(), StoreError> {
         bounded(mark_given_up(self, delivery, give_up)).await
     }
@@ -111,10 +118,9 @@ fn columns(deliveries: &[DeliveryKey]) -> (Vec<i64>, Vec<i64>) {
     deliveries.iter().map(|key| (key.position.0, key.offset.0)).unzip()
 }
 
-/// Makes open deliveries due, each with a wish of its own time from `from` on
-/// and with all its attempts before it; answers how many there were. One that
-/// waits behind its lane's head (COMMITTED) runs in its turn, and has no time
-/// to be brought forward.
+/// Makes open deliveries due, each with a request of its own time from `from` on and with
+/// all its attempts unused; returns how many there were. A delivery that waits behind its
+/// lane's head (COMMITTED) runs in its turn, and has no due time to be brought forward.
 ///
 /// The caller has locked their positions.
 pub(super) async fn wake_many(
@@ -160,12 +166,11 @@ pub(super) async fn wake_many(
     Ok(woken.rows_affected())
 }
 
-/// Turns final deliveries into open ones that are due, in the state in which
-/// people saw them fail, or COMMITTED if they were handled; answers how many
-/// there were.
+/// Makes final deliveries open ones that are due, in the state in which they failed, or
+/// COMMITTED if they were handled; returns how many there were.
 ///
-/// A delivery that was handled at once has no row in `attempt`: its final row
-/// stood for it, and leaves one behind as it goes.
+/// A delivery that was handled at once has no row in `attempt`, since its final row has the
+/// same columns. The row is written here before the final one is deleted.
 ///
 /// The caller has locked their positions.
 pub(super) async fn reopen_many(
@@ -221,12 +226,11 @@ pub(super) async fn reopen_many(
     Ok(opened)
 }
 
-/// The time of the first of some wishes; each one after it has the next
-/// microsecond.
+/// The time of the first of some requests; each one after it has the next microsecond.
 ///
-/// Owners read `asked_at > since`, a page at a time, so no two wishes may have
-/// the same, and they must become visible in their order: whoever asks takes
-/// his time only when the one before has committed.
+/// Owners read `asked_at > since`, a page at a time. So no two requests may have the same
+/// time, and they have to become visible in their order: a transaction gets its time only
+/// when the one before has committed.
 pub(super) async fn asking_time(tx: &mut PgConnection) -> Result<Timestamp, StoreError> {
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(ASK_LOCK).execute(&mut *tx).await.map_err(at_statement)?;
     sqlx::query(

@@ -1,22 +1,22 @@
-//! Moving positions, and what owners look at of their own accord.
+//! Moving positions, and what owners read to notice it.
 
 use std::collections::HashMap;
 
 use async_trait::async_trait;
 use courier_core::message::Offset;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::open_rows::open_row;
 use super::positions::insert_lost;
 use super::reruns::{asking_time, reopen_many};
 use super::settle_open::{Deltas, PEOPLE};
 use super::{PostgresStore, audits, bounded, commit};
-use crate::store::seek::{MAX_SOUGHT, SeekMove, Seeks};
+use crate::store::seek::{MAX_SOUGHT, SeekMove, SeekStore};
 use crate::store::{DeliveryKey, OpenRow, PositionId, StoreError};
 
 #[async_trait]
-impl Seeks for PostgresStore {
+impl SeekStore for PostgresStore {
     async fn seek(&self, moves: &[SeekMove], why: &str) -> Result<Vec<Offset>, StoreError> {
         bounded(seek(self, moves, why)).await
     }
@@ -63,7 +63,7 @@ async fn seek(store: &PostgresStore, moves: &[SeekMove], why: &str) -> Result<Ve
         if !current {
             return Err(StoreError::Conflict("the topic was created anew meanwhile: seek again".to_owned()));
         }
-        // Whatever the present owner still writes is refused from here on.
+        // From here on whatever the present owner writes is refused.
         sqlx::query("UPDATE position SET next = $2, epoch = epoch + 1 WHERE id = $1")
             .bind(one.position.0)
             .bind(one.to.0)
@@ -76,8 +76,8 @@ async fn seek(store: &PostgresStore, moves: &[SeekMove], why: &str) -> Result<Ve
             continue;
         }
         super::handled_sets::forget(&mut tx, one.position.0, (one.to, Offset(*next)), &mut deltas).await?;
-        // What was finished ahead of the old position is not asked for; the
-        // next owner knows it as settled.
+        // A delivery that ended above the old position does not run again; the next owner
+        // knows it as settled.
         let ended = sqlx::query(
             "SELECT record_offset FROM delivery WHERE position_id = $1 AND record_offset >= $2 AND record_offset < $3
              ORDER BY record_offset LIMIT $4",

@@ -1,11 +1,11 @@
-//! What a session needs of the server it leads to: a version that is supported,
-//! a session that is nobody else's, and settings that the guarantees rest on.
+//! Requirements on the server and on a session: a supported version, a session that no other
+//! client shares, and the settings that the guarantees need.
 //!
-//! A database or a role may carry settings of its own (`ALTER DATABASE .. SET`).
-//! So each session sets what Courier promises by: with `synchronous_commit =
-//! off` a message that was answered COMMITTED is gone after a crash, and with
-//! `default_transaction_isolation = serializable` writes that meet fail. They
-//! are set by a statement and not as start-up parameters, which poolers refuse.
+//! A database or a role may have settings of its own (`ALTER DATABASE .. SET`), so each
+//! session sets those that the guarantees need. With `synchronous_commit = off` a message
+//! that was acknowledged as COMMITTED could be lost in a crash, and with
+//! `default_transaction_isolation = serializable` concurrent writes would fail. They are set
+//! by a statement and not as start-up parameters, which poolers refuse.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Row};
@@ -13,12 +13,12 @@ use sqlx::{AssertSqlSafe, Row};
 use super::error::{BEHIND_A_POOLER, at_statement};
 use crate::store::{StoreError, Weakness};
 
-/// The oldest server that is supported, as `server_version_num` counts:
-/// `client_connection_check_interval` came with it.
+/// The oldest supported server, as in `server_version_num`: the first one with
+/// `client_connection_check_interval`.
 const MIN_VERSION: i32 = 140_000;
 
-/// What the guarantees rest on, whatever the database or the role says.
-/// `remote_write` and `remote_apply` stay: who has synchronous standbys chose
+/// The settings that the guarantees need, whatever the database or the role sets.
+/// `remote_write` and `remote_apply` stay, since an operator with synchronous standbys chose
 /// them.
 const GUARANTEES: &str = "
     set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local') THEN 'on'
@@ -27,24 +27,22 @@ const GUARANTEES: &str = "
     set_config('default_transaction_deferrable', 'off', false),
     set_config('idle_session_timeout', '0', false)";
 
-/// The limits of a session. A host that is frozen within a transaction holds
-/// its locks for `idle_in_transaction_session_timeout` at most; whoever waits
-/// for a lock gives up after `lock_timeout` and repeats, and must outlast the
-/// former, or else a claim would fail once for nothing.
+/// The limits of a session. A host that freezes within a transaction holds its locks for
+/// `idle_in_transaction_session_timeout` at most. A session that waits for a lock gives up
+/// after `lock_timeout`, which is longer; otherwise a claim could fail once for nothing.
 ///
-/// The last three concern how queries are planned. A list reads a hundred rows by
-/// an index: compiling its plan takes longer than running it, and with the
-/// price of a random page that a spinning disk had, the server would rather
-/// fetch and sort every failure of a week than walk the newest by the index.
-/// A session keeps the plan that it made while a table was empty. Without
-/// `enable_seqscan = off` that plan reads the whole table, also once it holds
-/// hundreds of thousands of rows: direct sends with ids became half as fast.
+/// The last three concern query plans. A list reads a hundred rows by an index: compiling
+/// its plan takes longer than running it, and with the price of a random page on a spinning
+/// disk the server would rather fetch and sort every failure of a week than read the newest
+/// by the index. A session keeps the plan that it made while a table was empty; without
+/// `enable_seqscan = off` that plan reads the whole table, also once it has hundreds of
+/// thousands of rows, and direct sends with ids became half as fast.
 const LIMITS: [(&str, &str); 10] = [
     ("idle_in_transaction_session_timeout", "4s"),
     ("lock_timeout", "8s"),
     ("statement_timeout", "20s"),
-    // A peer that has vanished is noticed within 5 + 3 * 5 seconds, and its
-    // statement is stopped, not run to its end.
+    // A peer that has vanished is noticed within 5 + 3 * 5 seconds, and its statement is
+    // cancelled.
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
@@ -54,20 +52,20 @@ const LIMITS: [(&str, &str); 10] = [
     ("enable_seqscan", "off"),
 ];
 
-/// The schema that the tables are in, quoted.
+/// The schema of the tables, quoted.
 #[derive(Clone, Debug)]
 pub(super) struct Schema(String);
 
-/// Whether a session is for verbs, which are bounded, or for migrations, which
-/// take as long as they take.
+/// Whether a session is for verbs, which have limits of time, or for migrations, which have
+/// none.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limited {
     Yes,
     No,
 }
 
-/// Sets what a session has to have. The schema is set as well: a search path
-/// that changes later, or differs from role to role, would lead elsewhere.
+/// Sets the guarantees, the limits and the schema of a session. Without the schema, a search
+/// path that changes later or differs between roles would lead to other tables.
 pub(super) async fn set_up(
     connection: &mut PgConnection,
     schema: &Schema,
@@ -79,8 +77,8 @@ pub(super) async fn set_up(
             statement.push_str(&format!(", set_config('{name}', '{value}', false)"));
         }
     }
-    // SQL safety: names and values are constants, and the server itself quoted
-    // the schema. A simple statement takes one trip.
+    // Names and values are constants, and the server itself quoted the schema. A simple
+    // statement takes one round trip.
     sqlx::raw_sql(AssertSqlSafe(statement)).execute(connection).await.map(|_| ())
 }
 
@@ -102,8 +100,8 @@ fn refuse_old(number: &str, shown: &str) -> Result<(), StoreError> {
     }
 }
 
-/// The schema in which the tables are, or will be: where an earlier start made
-/// them, as far as the search path leads there, else the path's first.
+/// Finds the schema of the tables: the one in the search path in which an earlier start
+/// created them, or the path's first.
 pub(super) async fn find_schema(connection: &mut PgConnection) -> Result<Schema, StoreError> {
     let asked = sqlx::raw_sql(
         "SELECT quote_literal(quote_ident(coalesce(
@@ -121,11 +119,11 @@ pub(super) async fn find_schema(connection: &mut PgConnection) -> Result<Schema,
     }
 }
 
-/// Refuses a pooler that gives a session to whoever has a statement. There what
-/// a session sets and prepares is another client's a moment later.
+/// Refuses a pooler that shares sessions between clients, statement by statement: what a
+/// session sets and prepares would be another client's a moment later.
 ///
-/// While `other` is in a transaction, `connection` is looked at twice: only
-/// where sessions are shared may it be another one by then.
+/// The id of the session behind `connection` is read twice, while `other` is in a
+/// transaction. Only where sessions are shared can the two ids differ.
 pub(super) async fn refuse_shared_sessions(
     connection: &mut PgConnection,
     other: &mut PgConnection,

@@ -1,37 +1,44 @@
-//! Outcomes become durable: one transaction for a batch, and on the plain path
-//! (deliveries handled at once) four round trips, whatever the batch's size.
+//! Settling: one transaction makes the outcomes of a batch durable. On the plain path,
+//! deliveries handled at once, it takes four round trips whatever the size of the batch.
 //!
 //! 1. `BEGIN`.
-//! 2. [`lock`]: the writer's sequence moves and the positions are locked under
-//!    their epochs.
-//! 3. [`finish`]: final rows, positions and sums.
+//! 2. [`lock`]: the writer's sequence is raised, and the positions are locked under their
+//!    epochs.
+//! 3. [`finish`]: final rows, positions and totals.
 //! 4. `COMMIT`.
 //!
-//! Between the second and the third stand, only when there is something for
-//! them, the statements on open rows, attempts, state and outbound rows.
+//! The statements on open rows, attempts, state and outbound rows come between the second
+//! and the third, each only when it has rows.
 
 use std::collections::{BTreeMap, HashMap};
 
+use async_trait::async_trait;
 use courier_core::status::State;
 use sqlx::postgres::PgConnection;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::handled_sets::{self, SetColumns};
 use super::settle_open::{self, Class, DeltaColumns, Deltas, expect};
-use super::settle_rows::{AttemptColumns, FinalColumns, OpenColumns, OutboundColumns, Place};
+use super::settle_rows::{AttemptColumns, FinalColumns, OpenColumns, OutboundColumns, PartPosition};
 use super::troubles::DeadLetters;
-use super::words::Known;
-use super::{PostgresStore, commit};
+use super::words::KnownWords;
+use super::{PostgresStore, commit, prompt};
 use crate::store::shared::text::clean;
-use crate::store::{Becomes, OutcomeRow, Part, Settled, StoreError, WriterId};
+use crate::store::{Becomes, OutcomeRow, Part, SettleStore, Settled, StoreError, WriterId};
 
-pub(super) async fn settle(
-    store: &PostgresStore,
-    writer: WriterId,
-    sequence: i64,
-    parts: &[Part],
-) -> Result<Settled, StoreError> {
+#[async_trait]
+impl SettleStore for PostgresStore {
+    async fn settle(&self, writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Settled, StoreError> {
+        prompt(settle(self, writer, sequence, parts)).await
+    }
+
+    async fn sequence(&self, writer: WriterId) -> Result<i64, StoreError> {
+        prompt(sequence(self, writer)).await
+    }
+}
+
+async fn settle(store: &PostgresStore, writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Settled, StoreError> {
     store.words.learn(&store.pool, parts.iter().flat_map(|part| &part.outcomes).flat_map(words_of)).await?;
     let mut tx = store.begin_tx().await?;
     let locked = lock(&mut tx, writer, sequence, parts).await?;
@@ -53,7 +60,7 @@ pub(super) async fn settle(
     Ok(Settled { stale: batch.stale })
 }
 
-/// The nodes and versions in an outcome.
+/// The nodes and versions that an outcome names.
 fn words_of(row: &OutcomeRow) -> impl Iterator<Item = &str> {
     let of_attempts = row.attempts.iter().flat_map(|attempt| [Some(&*attempt.node), attempt.version.as_deref()]);
     [Some(&*row.node), row.version.as_deref()].into_iter().chain(of_attempts).flatten()
@@ -63,16 +70,16 @@ fn words_of(row: &OutcomeRow) -> impl Iterator<Item = &str> {
 struct Locked {
     /// The writer's node as a word.
     node: i32,
-    /// The epochs and groups of the positions that are still ours.
+    /// The epochs and groups of the positions that the writer still owns.
     positions: HashMap<i64, (i64, i32)>,
 }
 
-/// Moves the writer's sequence and locks the positions whose epochs are still
-/// those of `parts`, in the order of their ids.
+/// Raises the writer's sequence and locks the positions whose epochs are still those of
+/// `parts`, in the order of their ids.
 ///
-/// The writer's row comes first. A `COMMIT` is only sent when this statement
-/// was answered, so whenever one's fate is unknown, its transaction holds that
-/// row until it ends, and whoever asks for the sequence waits for the truth.
+/// The writer's row is locked first. `COMMIT` is sent only after this statement was
+/// answered. So a transaction whose commit got no answer holds that row until it ends, and
+/// [`sequence`] waits for it and reads what became of it.
 async fn lock(tx: &mut PgConnection, writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Locked, StoreError> {
     let (ids, epochs): (Vec<i64>, Vec<i64>) = parts.iter().map(|part| (part.position.0, part.epoch)).unzip();
     let rows = sqlx::query(
@@ -105,7 +112,7 @@ async fn lock(tx: &mut PgConnection, writer: WriterId, sequence: i64, parts: &[P
     Ok(Locked { node: first.take("node_id")?, positions })
 }
 
-/// Why the writer's sequence did not move.
+/// The error for a sequence that was not raised.
 async fn out_of_sequence(tx: &mut PgConnection, writer: WriterId, sequence: i64) -> Result<StoreError, StoreError> {
     let row = sqlx::query("SELECT sequence FROM writer WHERE id = $1")
         .bind(writer.0)
@@ -118,7 +125,7 @@ async fn out_of_sequence(tx: &mut PgConnection, writer: WriterId, sequence: i64)
     })
 }
 
-/// The outcomes of the parts that are ours, sorted by what has to be done.
+/// The outcomes of the parts that the writer owns, by the statements that write them.
 #[derive(Default)]
 struct Batch<'a> {
     stale: Vec<usize>,
@@ -126,7 +133,7 @@ struct Batch<'a> {
     finished: FinalColumns<'a>,
     /// Final rows of deliveries with one.
     closed: FinalColumns<'a>,
-    /// Bits of deliveries that have no row.
+    /// Segments of deliveries that have no row.
     sets: SetColumns,
     /// New open rows.
     opened: OpenColumns<'a>,
@@ -140,21 +147,21 @@ struct Batch<'a> {
     /// The last write of each key, in key order, so that two hosts which write
     /// the same keys of a group take the rows in one order.
     state: BTreeMap<(i32, &'a str), Option<&'a [u8]>>,
-    /// The positions' new places.
+    /// The new positions.
     next: BTreeMap<i64, i64>,
 }
 
 impl<'a> Batch<'a> {
-    fn of(parts: &'a [Part], locked: &Locked, words: &Known<'_>, deltas: &mut Deltas) -> Result<Self, StoreError> {
+    fn of(parts: &'a [Part], locked: &Locked, words: &KnownWords<'_>, deltas: &mut Deltas) -> Result<Self, StoreError> {
         let mut batch = Self::default();
         for (index, part) in parts.iter().enumerate() {
-            // What is left of an earlier claim may stand beside the present one's.
+            // A part of an earlier claim may stand beside one of the present claim.
             let Some((_, group)) = locked.positions.get(&part.position.0).filter(|(epoch, _)| *epoch == part.epoch)
             else {
                 batch.stale.push(index);
                 continue;
             };
-            let place = Place { position: part.position.0, group: *group };
+            let place = PartPosition { position: part.position.0, group: *group };
             let next = batch.next.entry(place.position).or_insert(part.next.0);
             *next = part.next.0.max(*next);
             batch.sets.take(place, part, words)?;
@@ -167,9 +174,9 @@ impl<'a> Batch<'a> {
 
     fn take(
         &mut self,
-        place: Place,
+        place: PartPosition,
         row: &'a OutcomeRow,
-        words: &Known<'_>,
+        words: &KnownWords<'_>,
         deltas: &mut Deltas,
     ) -> Result<(), StoreError> {
         let of_group = deltas.of(place.group);
@@ -221,8 +228,9 @@ async fn insert_attempts(tx: &mut PgConnection, rows: &AttemptColumns<'_>) -> Re
     Ok(())
 }
 
-/// Deletions are written as null: one ordered statement then takes all row
-/// locks, while a deletion apart could meet another host's in a circle.
+/// Writes the state of groups. A deletion is written as null, so that one statement takes
+/// all row locks in order; a second statement for deletions could wait for another host in
+/// a circle.
 async fn write_state(tx: &mut PgConnection, writes: &BTreeMap<(i32, &str), Option<&[u8]>>) -> Result<(), StoreError> {
     if writes.is_empty() {
         return Ok(());
@@ -246,11 +254,11 @@ async fn write_state(tx: &mut PgConnection, writes: &BTreeMap<(i32, &str), Optio
     Ok(())
 }
 
-/// The last statement: final rows of deliveries that never had an open row,
-/// the positions' new places, and the sums of this node.
+/// Runs the last statement: final rows of deliveries without an open row, the new
+/// positions, and the totals of this node.
 ///
-/// All arms see the tables as they were before it, which is what the check
-/// for open rows that should not be there needs.
+/// All parts of the statement see the tables as they were before it, as the check for open
+/// rows that must not exist needs.
 async fn finish(tx: &mut PgConnection, batch: &Batch<'_>, deltas: &Deltas, node: i32) -> Result<(), StoreError> {
     let (ids, nexts): (Vec<i64>, Vec<i64>) = batch.next.iter().unzip();
     let DeltaColumns { group, sums: [handled, failed, waiting, push_fail, retrying, held] } = deltas.columns();
@@ -299,4 +307,17 @@ async fn finish(tx: &mut PgConnection, batch: &Batch<'_>, deltas: &Deltas, node:
         .map_err(at_statement)?;
     expect(usize::try_from(row.take::<i64>(0)?).unwrap_or(0), ids.len(), "positions to move")?;
     expect(usize::try_from(row.take::<i64>(1)?).unwrap_or(0), 0, "open rows of deliveries said to have none")
+}
+
+/// Reads the writer's sequence under a lock. When the answer to a commit was lost, the
+/// server may still be working on that transaction, which holds the writer's row. Without
+/// the lock the old sequence would be read, the settle repeated, and the first one would
+/// commit after all.
+async fn sequence(store: &PostgresStore, writer: WriterId) -> Result<i64, StoreError> {
+    let row = sqlx::query("SELECT sequence FROM writer WHERE id = $1 FOR UPDATE")
+        .bind(writer.0)
+        .fetch_optional(&store.pool)
+        .await
+        .map_err(at_statement)?;
+    row.ok_or_else(|| StoreError::NotFound(format!("writer {} is unknown", writer.0)))?.take(0)
 }

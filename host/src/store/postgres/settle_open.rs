@@ -1,22 +1,22 @@
-//! The part of a settle that concerns open rows, and the groups' sums.
+//! The statements of a settle on open rows, and the groups' totals.
 
 use std::collections::BTreeMap;
 
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::settle_rows::{FinalColumns, OpenColumns};
 use crate::store::StoreError;
 
-/// The node of sums that no node changed but a person.
+/// The node number of totals that a person changed and no node.
 pub(super) const PEOPLE: i32 = 0;
 
-/// Under which sum of its group an open row stands.
+/// The total of its group in which an open row counts.
 #[derive(Clone, Copy)]
 pub(super) enum Class {
-    /// Behind its lane's head, or asked for and not yet begun.
+    /// Behind its lane's head, or to be run again and not yet begun.
     Waiting,
     PushFail,
     Retrying,
@@ -33,13 +33,13 @@ impl Class {
         }
     }
 
-    /// Of a row with the columns `state` and `held`.
+    /// The class of a row with the columns `state` and `held`.
     pub(super) fn of_row(row: &PgRow) -> Result<Self, StoreError> {
         Ok(Self::of(columns::state(row.take("state")?)?, row.take("held")?))
     }
 }
 
-/// How the sums of one group change.
+/// Changes of the totals of one group.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Delta {
     handled: i64,
@@ -51,7 +51,7 @@ pub(super) struct Delta {
 }
 
 impl Delta {
-    /// Open rows that came or went.
+    /// Counts open rows that were added or, if negative, removed.
     pub(super) fn add(&mut self, class: Class, count: i64) {
         match class {
             Class::Waiting => self.waiting += count,
@@ -61,14 +61,14 @@ impl Delta {
         }
     }
 
-    /// Final rows that came or went.
+    /// Counts final rows that were added or, if negative, removed.
     pub(super) fn ended(&mut self, state: State, count: i64) {
         if state == State::Handled { self.handled += count } else { self.failed += count }
     }
 }
 
-/// How the sums change, by group. The map is ordered, so that transactions
-/// which write the same node's rows take them in one order.
+/// Changes of the totals by group. The map is ordered, so that transactions which write
+/// the same node's rows lock them in one order.
 #[derive(Default)]
 pub(super) struct Deltas(BTreeMap<i32, Delta>);
 
@@ -98,7 +98,7 @@ impl Deltas {
         }
     }
 
-    /// Adds them to the rows of `node`; the last statement of a transaction.
+    /// Adds them to the rows of `node`. It is the last statement of a transaction.
     pub(super) async fn write(&self, tx: &mut PgConnection, node: i32) -> Result<(), StoreError> {
         if self.0.is_empty() {
             return Ok(());
@@ -130,11 +130,11 @@ impl Deltas {
     }
 }
 
-/// Checks that every delivery which had an open row still has it, and takes
-/// those rows out of the sums.
+/// Checks that every delivery which had an open row still has it, and subtracts those rows
+/// from the totals.
 ///
-/// No row lock is needed: whoever changes open rows of a position has locked
-/// the position, and that is this transaction now.
+/// No row lock is needed: a transaction that changes open rows of a position has locked
+/// the position, and this one has.
 pub(super) async fn check_rows(
     tx: &mut PgConnection,
     positions: &[i64],
@@ -164,8 +164,8 @@ pub(super) async fn check_rows(
     expect(usize::try_from(count).unwrap_or(0), offsets.len(), "open rows to replace")
 }
 
-/// Final rows of deliveries that had an open row, which goes. A failed one
-/// keeps the record that the open row had, if it brings none.
+/// Replaces open rows by final ones. A failed delivery without a record keeps that of its
+/// open row.
 pub(super) async fn close(tx: &mut PgConnection, rows: &FinalColumns<'_>) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
@@ -205,8 +205,8 @@ pub(super) async fn close(tx: &mut PgConnection, rows: &FinalColumns<'_>) -> Res
     expect(count(gone.rows_affected()), rows.len(), "open rows that end")
 }
 
-/// Open rows of deliveries that had none. One that exists after all fails the
-/// primary key, and the settle with it; and so does one that is final already.
+/// Inserts open rows of deliveries that had none. A row that exists after all violates the
+/// primary key and fails the settle, and so does a delivery that is final already.
 pub(super) async fn insert(tx: &mut PgConnection, rows: &OpenColumns<'_>) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
@@ -238,8 +238,8 @@ pub(super) async fn insert(tx: &mut PgConnection, rows: &OpenColumns<'_>) -> Res
     Ok(())
 }
 
-/// Open rows that stay open. What the message is does not change; a record
-/// that is not given stays as it is.
+/// Updates open rows that stay open. The columns of the message do not change, and a
+/// record that is not given stays.
 pub(super) async fn update(tx: &mut PgConnection, rows: &OpenColumns<'_>) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
@@ -269,7 +269,7 @@ fn count(rows: u64) -> usize {
     usize::try_from(rows).unwrap_or(usize::MAX)
 }
 
-/// The row count of a statement that names the state it expects.
+/// Checks the row count of a statement that names the state which it expects.
 pub(super) fn expect(found: usize, expected: usize, what: &str) -> Result<(), StoreError> {
     if found == expected {
         return Ok(());

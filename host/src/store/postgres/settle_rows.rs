@@ -1,28 +1,25 @@
-//! Outcomes turned by ninety degrees: one array for each column, so that a
-//! statement carries thousands of rows in one round trip.
+//! Outcomes as arrays, one for each column, so that a statement carries thousands of rows
+//! in one round trip.
 //!
 //! The order of the columns here is the order of `$1, $2, ..` in the
 //! statements of [`super::settle`] and [`super::settle_open`].
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::Arc;
 
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 
 use super::columns::stored;
-use super::words::number;
+use super::words::{WordNumbers, number};
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{AttemptRow, Identity, NewOutbound, OutcomeRow, StoreError};
 
 type Text<'a> = Cow<'a, str>;
-type Words = HashMap<Arc<str>, i32>;
 
-/// What all rows of a part share.
+/// The position of a part, and its group's number.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct PartPosition {
     pub(super) position: i64,
     pub(super) group: i32,
 }
@@ -56,10 +53,10 @@ pub(super) struct FinalColumns<'a> {
 impl<'a> FinalColumns<'a> {
     pub(super) fn push(
         &mut self,
-        place: Place,
+        place: PartPosition,
         row: &'a OutcomeRow,
         (state, settled_at, record): (i16, i64, Option<&'a [u8]>),
-        words: &Words,
+        words: &WordNumbers,
     ) -> Result<(), StoreError> {
         self.position.push(place.position);
         self.offset.push(row.offset.0);
@@ -149,10 +146,10 @@ pub(super) struct OpenColumns<'a> {
 impl<'a> OpenColumns<'a> {
     pub(super) fn push(
         &mut self,
-        place: Place,
+        place: PartPosition,
         row: &'a OutcomeRow,
         (state, next_attempt_at, held, record): (i16, Option<i64>, bool, Option<&'a [u8]>),
-        words: &Words,
+        words: &WordNumbers,
     ) -> Result<(), StoreError> {
         self.position.push(place.position);
         self.offset.push(row.offset.0);
@@ -233,10 +230,10 @@ pub(super) struct AttemptColumns<'a> {
 impl<'a> AttemptColumns<'a> {
     pub(super) fn push(
         &mut self,
-        place: Place,
+        place: PartPosition,
         offset: i64,
         row: &'a AttemptRow,
-        words: &Words,
+        words: &WordNumbers,
     ) -> Result<(), StoreError> {
         self.position.push(place.position);
         self.offset.push(offset);
@@ -275,9 +272,8 @@ impl<'a> AttemptColumns<'a> {
     }
 }
 
-/// Inserts the rows of [`OutboundColumns`], whose parameters are named first,
-/// where a condition holds. Ids are drawn after the sort, so that they ascend in
-/// the order of the arrays.
+/// Inserts the rows of [`OutboundColumns`], whose parameters come first, where a condition
+/// holds. Ids are drawn after the sort, so that they ascend in the order of the arrays.
 macro_rules! insert_outbound {
     ($columns:literal, $condition:literal) => {
         concat!(
@@ -297,7 +293,7 @@ macro_rules! insert_outbound {
 }
 pub(super) use insert_outbound;
 
-/// A statement that takes the columns of outbound rows.
+/// A statement whose parameters are the columns of outbound rows.
 type OutboundQuery<'q> = Query<'q, Postgres, PgArguments>;
 
 /// Rows of `outbound`, in the order in which they are to be sent.
@@ -331,7 +327,7 @@ impl<'a> OutboundColumns<'a> {
         self.published_on.push(None);
     }
 
-    /// A row that stands for a message.
+    /// Adds the outbound row of a message.
     pub(super) fn push_for(&mut self, row: &'a NewOutbound, message: &'a Identity) {
         self.push(row);
         if let (Some(source), Some(published_on)) = (self.source.last_mut(), self.published_on.last_mut()) {

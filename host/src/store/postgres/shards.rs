@@ -1,24 +1,35 @@
 //! Leases on relay shards.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use super::columns::Columns;
-use super::error::at_statement;
-use super::{PostgresStore, commit, micros};
-use crate::store::{StoreError, WriterId};
+use async_trait::async_trait;
+use sqlx::postgres::PgConnection;
 
-/// A host takes no more than `want`, so that shards are left for the others;
-/// what it has beyond goes back at once. `SKIP LOCKED` keeps hosts that lease
-/// at the same moment out of each other's way: each takes other rows.
-pub(super) async fn lease_shards(
+use super::columns::PgRowExt;
+use super::error::at_statement;
+use super::{PostgresStore, commit, micros, prompt};
+use crate::store::{ShardStore, StoreError, WriterId};
+
+#[async_trait]
+impl ShardStore for PostgresStore {
+    async fn lease_shards(&self, writer: WriterId, want: u32, lease: Duration) -> Result<Vec<(i32, i64)>, StoreError> {
+        prompt(lease_shards(self, writer, want, lease)).await
+    }
+}
+
+/// Leases shards. A host takes no more than `want`, so that shards are left for the
+/// others, and frees those beyond that at once. With `SKIP LOCKED` hosts that lease at the
+/// same moment take other rows and do not wait for each other.
+async fn lease_shards(
     store: &PostgresStore,
     writer: WriterId,
     want: u32,
     lease: Duration,
 ) -> Result<Vec<(i32, i64)>, StoreError> {
     let mut tx = store.begin_tx().await?;
-    // Those that ran out and that nobody took are renewed under their epoch:
-    // nobody else can have written under it.
+    // A lease that ran out and that no host took is renewed under its epoch, under which
+    // no other host can have written.
     let kept = sqlx::query(
         "WITH mine AS (
              SELECT shard, row_number() OVER (ORDER BY shard) <= $2 AS keep FROM relay_shard WHERE writer_id = $1
@@ -66,4 +77,27 @@ pub(super) async fn lease_shards(
     commit(tx).await?;
     shards.sort_unstable();
     Ok(shards)
+}
+
+/// Splits shards and epochs into two arrays.
+pub(super) fn shard_columns(shards: &[(i32, i64)]) -> (Vec<i32>, Vec<i64>) {
+    shards.iter().copied().unzip()
+}
+
+/// Locks the shards that still have these epochs against a new lease, and returns them.
+pub(super) async fn lock_shards(
+    tx: &mut PgConnection,
+    shards: &[i32],
+    epochs: &[i64],
+) -> Result<HashSet<i32>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
+         JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch ORDER BY s.shard FOR SHARE OF s",
+    )
+    .bind(shards)
+    .bind(epochs)
+    .fetch_all(tx)
+    .await
+    .map_err(at_statement)?;
+    rows.iter().map(|row| row.take("shard")).collect()
 }

@@ -1,24 +1,22 @@
-//! Which sessions of the pool are replaced before they are used again.
+//! Stale sessions: those of the pool that are replaced before they are used again.
 //!
-//! After a fail-over behind one address the sessions that are open still lead
-//! to the old server, which takes no writes any more, for as long as they live.
-//! The first statement that shows this makes all older sessions stale, and the
-//! pool opens new ones in their place without asking each of them.
+//! After a fail-over behind one address, open sessions still lead to the old server, which
+//! takes no more writes, as long as they live. The first statement that shows this marks
+//! all older sessions as stale, and the pool replaces them without asking each one.
 //!
-//! The mark is the process's, which has one store: what it costs another pool
-//! are new sessions.
+//! The mark is one for the process, which has one store. Another pool would only open new
+//! sessions once more.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Sessions are replaced once in this time at most. While the address still
-/// leads to a server that takes no writes, every write fails, and each failure
-/// would open a new session for every one in the pool.
+/// The shortest time between two marks. While the address still leads to a server that
+/// takes no writes, every write fails, and each failure would replace the whole pool.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
 
 static MARK: Mutex<Option<Instant>> = Mutex::new(None);
 
-/// Makes every session that is open now stale.
+/// Marks every session that is open now as stale.
 pub(super) fn mark() {
     let now = Instant::now();
     let mut mark = MARK.lock().unwrap_or_else(PoisonError::into_inner);

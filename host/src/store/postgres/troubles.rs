@@ -7,18 +7,19 @@ use courier_core::message::Offset;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::{self, Columns};
+use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::{PostgresStore, bounded};
+use crate::store::shared::paging::{key_cursor, key_of, page_of, time_and_key_cursor, time_and_key_of};
 use crate::store::shared::text::clean;
-use crate::store::troubles::{LANE_COUNTED, cluster, failure_share, key_cursor, two_numbers};
+use crate::store::troubles::{LANE_COUNTED, cluster, failure_share};
 use crate::store::{
-    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, LetterFate, Listing,
-    MAX_PAGE, Page, PositionId, StoreError, Troubles,
+    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, FailureStore, Failures, LaneRow,
+    LetterFate, Listing, MAX_PAGE, Page, PositionId, StoreError,
 };
 
 #[async_trait]
-impl Troubles for PostgresStore {
+impl FailureStore for PostgresStore {
     async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError> {
         bounded(failures(self, filter)).await
     }
@@ -50,7 +51,7 @@ async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failu
     let (mut found, mut truncated) = (Vec::new(), false);
     for (table, at, failed) in [
         ("delivery", "settled_at", "d.state = 4 AND d.state <> 5"),
-        // What waits behind a head has not failed, and is passed over here.
+        // A delivery that waits behind a head has not failed.
         ("open_delivery", "received_at", "d.state <> 2"),
     ] {
         let mut query = QueryBuilder::<Postgres>::new("SELECT g.name, x.*, p.topic, v.word AS version FROM unnest(");
@@ -116,10 +117,11 @@ async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failu
     Ok(Failures { items, truncated })
 }
 
-/// What waits behind a head is found by its key alone: `+ 0` keeps the server
-/// from reading all that is parked in the partition beside it.
+/// Lists parked lanes. The deliveries behind a head are found by their key alone: `+ 0`
+/// keeps the server from an index by which it would read every parked delivery of the
+/// partition.
 async fn parked(store: &PostgresStore, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError> {
-    let after = two_numbers(page.cursor.as_deref())?.unwrap_or((i64::MIN, i64::MIN));
+    let after = key_of(page.cursor.as_deref())?.unwrap_or((i64::MIN, i64::MIN));
     let limit = page.limit.clamp(1, MAX_PAGE) as usize;
     let rows = sqlx::query(
         "SELECT d.position_id, d.record_offset, d.key, d.state, d.reason, d.next_attempt_at, d.held, p.topic, p.partition,
@@ -156,11 +158,8 @@ async fn parked(store: &PostgresStore, group: &str, page: &Page) -> Result<Listi
             held: row.take("held")?,
         })
     };
-    let mut items: Vec<LaneRow> = rows.iter().map(lane).collect::<Result<_, _>>()?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|lane| key_cursor(lane.head));
-    Ok(Listing { items, next, truncated: false })
+    let items = rows.iter().map(lane).collect::<Result<_, _>>()?;
+    Ok(page_of(items, limit, |lane: &LaneRow| key_cursor(lane.head)))
 }
 
 async fn dead_letters(
@@ -204,13 +203,9 @@ async fn dead_letters(
     if let Some(to) = filter.to {
         query.push(" AND d.at < ").push_bind(to.0);
     }
-    if let Some(cursor) = page.cursor.as_deref() {
-        let (at, key) = cursor
-            .split_once('/')
-            .and_then(|(at, key)| Some((at.parse::<i64>().ok()?, two_numbers(Some(key)).ok()??)))
-            .ok_or_else(|| StoreError::NotFound(format!("there is no cursor {cursor:?}")))?;
+    if let Some((at, position, offset)) = time_and_key_of(page.cursor.as_deref())? {
         query.push(" AND (d.at, d.position_id, d.record_offset) < (").push_bind(at);
-        query.push(", ").push_bind(key.0).push(", ").push_bind(key.1).push(")");
+        query.push(", ").push_bind(position).push(", ").push_bind(offset).push(")");
     }
     query.push(" ORDER BY d.at DESC, d.position_id DESC, d.record_offset DESC LIMIT ");
     query.push_bind(i64::try_from(limit + 1).unwrap_or(i64::MAX));
@@ -232,14 +227,11 @@ async fn dead_letters(
             handled_at: row.time_opt("handled_at")?,
         })
     };
-    let mut items: Vec<DeadLetterRow> = rows.iter().map(letter).collect::<Result<_, _>>()?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let next = items.last().filter(|_| more).map(|last| format!("{}/{}", last.at.0, key_cursor(last.key)));
-    Ok(Listing { items, next, truncated: false })
+    let items = rows.iter().map(letter).collect::<Result<_, _>>()?;
+    Ok(page_of(items, limit, |last: &DeadLetterRow| time_and_key_cursor(last.at, last.key)))
 }
 
-/// Dead letters of a settle, by columns.
+/// Dead letters of a settle as arrays, one for each column.
 #[derive(Default)]
 pub(super) struct DeadLetters {
     position: Vec<i64>,
@@ -256,7 +248,7 @@ pub(super) struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// Takes an outcome in if it is given up to a topic.
+    /// Adds the dead letter of an outcome, if it has one.
     pub(super) fn take(&mut self, position: i64, group: i32, row: &crate::store::OutcomeRow) {
         let Some((letter, at)) = row.dead_letter() else { return };
         let Offset(offset) = row.offset;
@@ -273,7 +265,7 @@ impl DeadLetters {
         self.reason.push(row.reason.as_deref().map(|reason| clean(reason).into_owned()));
     }
 
-    /// Writes them. A redrive that fails again without an invocation is the
+    /// Inserts them. A delivery that runs again and fails without an invocation has the
     /// same dead letter.
     pub(super) async fn write(&self, tx: &mut sqlx::PgConnection) -> Result<(), StoreError> {
         if self.offset.is_empty() {

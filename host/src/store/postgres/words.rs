@@ -1,43 +1,45 @@
-//! Words that rows hold as numbers: nodes, plugin versions and groups.
+//! Words, which are texts that rows hold as numbers: nodes, plugin versions and groups.
 //!
-//! Words are never removed from the database, so what is remembered here stays
-//! true. They are learned in statements of their own before a transaction
-//! begins: two hosts that learn the same words in their transactions would
-//! wait for each other.
+//! Words are never removed from the database, so that a number which is cached here stays
+//! true. They are stored by statements of their own before a transaction begins: two
+//! hosts that stored the same words in their transactions would wait for each other.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use sqlx::postgres::PgPool;
 
-use super::columns::Columns;
+use super::columns::PgRowExt;
 use super::error::at_statement;
 use crate::store::StoreError;
 use crate::store::shared::text::clean;
 
-/// What one table of words is known to hold.
-pub(super) struct Words {
+/// The cached numbers of one table of words.
+pub(super) struct PostgresWords {
     insert: &'static str,
     select: &'static str,
-    known: RwLock<HashMap<Arc<str>, i32>>,
+    known: RwLock<WordNumbers>,
 }
 
-/// The numbers by word.
-pub(super) type Known<'a> = RwLockReadGuard<'a, HashMap<Arc<str>, i32>>;
+/// The cached numbers, locked for reading.
+pub(super) type KnownWords<'a> = RwLockReadGuard<'a, WordNumbers>;
 
-impl Words {
-    /// Nodes and versions.
+/// Numbers by word.
+pub(super) type WordNumbers = HashMap<Arc<str>, i32>;
+
+impl PostgresWords {
+    /// The table of nodes and versions.
     pub(super) fn of_words() -> Self {
         Self {
-            // Sorted, so that hosts which learn the same words at the same
-            // time wait for each other in one direction only.
+            // Sorted, so that hosts which store the same words at the same time do not wait
+            // for each other in a circle.
             insert: "INSERT INTO word (word) SELECT w FROM unnest($1::text[]) AS t (w) ORDER BY w ON CONFLICT DO NOTHING",
             select: "SELECT word, id FROM word WHERE word = ANY($1)",
             known: RwLock::default(),
         }
     }
 
-    /// Groups.
+    /// The table of groups.
     pub(super) fn of_groups() -> Self {
         Self {
             insert: "INSERT INTO consumer_group (name) SELECT w FROM unnest($1::text[]) AS t (w) ORDER BY w ON CONFLICT DO NOTHING",
@@ -46,14 +48,13 @@ impl Words {
         }
     }
 
-    /// What is known now; not to be held over an await.
-    pub(super) fn known(&self) -> Known<'_> {
-        // Unwrap safety: nothing panics while it writes the map, and a map of
-        // words is whole after each insertion anyway.
+    /// Locks the cached numbers for reading. The lock must not be held over an await.
+    pub(super) fn known(&self) -> KnownWords<'_> {
+        // A poisoned lock is used on: the map is whole after each insertion.
         self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes sure that all of `words` are known.
+    /// Caches the numbers of `words`, and stores the words that the table does not have.
     pub(super) async fn learn<'a>(
         &self,
         pool: &PgPool,
@@ -85,13 +86,13 @@ impl Words {
         Ok(())
     }
 
-    /// The number of one word, stored if it was not yet.
+    /// Returns the number of one word, which is stored if the table does not have it.
     pub(super) async fn id(&self, pool: &PgPool, word: &str) -> Result<i32, StoreError> {
         self.learn(pool, std::iter::once(word)).await?;
         number(&self.known(), word)
     }
 
-    /// The number of a word if the database has it; nothing is stored.
+    /// Returns the number of a word if the table has it. Nothing is stored.
     pub(super) async fn find_id(&self, pool: &PgPool, word: &str) -> Result<Option<i32>, StoreError> {
         if let Some(id) = self.known().get(word) {
             return Ok(Some(*id));
@@ -109,7 +110,7 @@ impl Words {
     }
 }
 
-/// The number of a word that was learned before.
-pub(super) fn number(known: &HashMap<Arc<str>, i32>, word: &str) -> Result<i32, StoreError> {
+/// Returns the number of a word that was cached before.
+pub(super) fn number(known: &WordNumbers, word: &str) -> Result<i32, StoreError> {
     known.get(word).copied().ok_or_else(|| StoreError::Bug(format!("the word {word:?} was not learned")))
 }

@@ -1,8 +1,8 @@
-//! The items of a redrive: each a delivery, where it stands, and what may
-//! become of it.
+//! The items of a redrive: each is a delivery with a state.
 //!
-//! That is decided here, once for both dialects: [`step`] when its turn has
-//! come, [`result`] from what its delivery came to.
+//! Two decisions about an item are made here for both dialects: [`step`] decides what
+//! to do when its turn has come, and [`result`] reads its result from its delivery's
+//! outcome.
 
 use bytes::Bytes;
 use courier_core::message::{Kind, Timestamp};
@@ -10,16 +10,16 @@ use courier_core::status::State;
 
 use crate::store::{DeliveryKey, StoreError};
 
-/// Where an item stands.
+/// The state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ItemState {
-    /// Not asked for yet.
+    /// Its rerun was not requested yet.
     Waiting,
-    /// Asked for; its outcome is not durable yet.
+    /// Its rerun was requested, and its outcome is not stored yet.
     Running,
-    /// It ended HANDLED.
+    /// Its delivery ended HANDLED.
     Handled,
-    /// It ended HANDLE_FAIL, or its lane is held for it.
+    /// Its delivery ended HANDLE_FAIL, or is held.
     HandleFail,
     /// It was not run; the reason says why.
     Skipped,
@@ -65,18 +65,17 @@ impl ItemState {
 /// An item as people see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RedriveItemRow {
-    /// Its place in the plan, from 1.
+    /// Its number in the plan, from 1.
     pub seq: i64,
     pub key: DeliveryKey,
-    /// The message; none where a replay has not read it yet.
+    /// The message's id; `None` where a replay has not read the record yet.
     pub message_id: Option<String>,
     pub topic: String,
     pub partition: i32,
-    /// Where it stands.
     pub state: ItemState,
     /// Why it failed or was not run.
     pub reason: Option<String>,
-    /// When it was asked for.
+    /// When its rerun was requested.
     pub asked_at: Option<Timestamp>,
     /// When its outcome was decided.
     pub finished_at: Option<Timestamp>,
@@ -85,13 +84,13 @@ pub struct RedriveItemRow {
 /// An item whose turn has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DueItem {
-    /// Its place in the plan.
+    /// Its number in the plan.
     pub seq: i64,
     pub key: DeliveryKey,
     pub group: String,
     pub topic: String,
     pub partition: i32,
-    /// Which of the topic's messages: broadcasts lie in a companion of it.
+    /// Whether it is a broadcast, which lies in a companion of the topic.
     pub kind: Kind,
     /// Whether the store has a row for it, open or final.
     pub has_row: bool,
@@ -99,18 +98,18 @@ pub struct DueItem {
     pub has_record: bool,
 }
 
-/// What is to be done with an item.
+/// What a host does with an item.
 #[derive(Clone, Debug)]
 pub enum ItemAsk {
-    /// Ask for its delivery.
+    /// Request a rerun of its delivery.
     Run,
-    /// Make an open row of it, which has none: its record is in Kafka.
+    /// Make an open row for its delivery, which has none: its record is in Kafka.
     Replay(ReplayRecord),
     /// Do not run it.
     Skip(&'static str),
 }
 
-/// What a row says of a record that is read from Kafka when it runs.
+/// The columns of an open row whose record is read from Kafka when it runs.
 #[derive(Clone, Debug)]
 pub struct ReplayRecord {
     pub message_id: String,
@@ -123,10 +122,10 @@ pub struct ReplayRecord {
     pub node: String,
 }
 
-/// What the store has about an item's delivery when its turn comes.
+/// What the store knows of an item's delivery when its turn comes.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Found {
-    /// Invocations when it was planned; none for a replay, which takes any.
+pub struct FoundDelivery {
+    /// Invocations when it was planned; `None` for a replay, which accepts any.
     pub planned: Option<u32>,
     /// Whether it was final when it was planned.
     pub was_final: bool,
@@ -134,13 +133,13 @@ pub struct Found {
     pub ended: Option<(State, u32)>,
     /// Invocations of its open row.
     pub open: Option<u32>,
-    /// Whether its topic still is the one that the position belongs to.
+    /// Whether its position belongs to the present topic.
     pub current: bool,
-    /// Whether the position has passed it.
+    /// Whether the position is past its offset.
     pub passed: bool,
 }
 
-/// What becomes of an item.
+/// What a transaction does with an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Its final row becomes an open one that is due.
@@ -153,10 +152,10 @@ pub enum Step {
     Skip(&'static str),
 }
 
-/// What becomes of an item whose turn has come. A plan is a snapshot: what has
-/// changed since is left alone and says so.
+/// Decides what to do with an item whose turn has come. A plan is a snapshot, so an item
+/// whose delivery has changed since is skipped with that reason.
 #[must_use]
-pub fn step(ask: &ItemAsk, found: Found) -> Step {
+pub fn step(ask: &ItemAsk, found: FoundDelivery) -> Step {
     if let ItemAsk::Skip(why) = ask {
         return Step::Skip(why);
     }
@@ -181,21 +180,20 @@ pub fn step(ask: &ItemAsk, found: Found) -> Step {
     }
 }
 
-/// What became of an item that was asked for: nothing yet, or its state and
-/// the reason. An item whose delivery has no row at all ended, and retention
-/// removed what it came to.
+/// Reads the result of an item whose rerun was requested; `None` while it has none. A
+/// delivery without any row ended, and retention removed its outcome.
 #[must_use]
 pub fn result(ended: Option<State>, open: Option<bool>) -> Option<ItemState> {
     match (ended, open) {
         (Some(State::Handled), _) => Some(ItemState::Handled),
-        // A held lane waits for a person: that is how it ended for now.
+        // A held delivery waits for a person, which is a result for the redrive.
         (Some(_), _) | (None, Some(true)) => Some(ItemState::HandleFail),
         (None, Some(false)) => None,
         (None, None) => Some(ItemState::Skipped),
     }
 }
 
-/// Why an item that was asked for has no outcome that anybody could read.
+/// Why an item has no result although its delivery ran.
 pub const FORGOTTEN: &str = "its outcome is past retention";
 /// Why the items of a cancelled redrive were not run.
 pub const CANCELLED: &str = "the redrive was cancelled before its turn";
@@ -206,23 +204,29 @@ mod tests {
 
     #[test]
     fn an_item_that_changed_since_the_plan_is_left_alone() {
-        let planned = Found { planned: Some(1), was_final: true, current: true, passed: true, ..Found::default() };
-        let ended = |number| Found { ended: Some((State::HandleFail, number)), ..planned };
+        let planned = FoundDelivery {
+            planned: Some(1),
+            was_final: true,
+            current: true,
+            passed: true,
+            ..FoundDelivery::default()
+        };
+        let ended = |number| FoundDelivery { ended: Some((State::HandleFail, number)), ..planned };
         assert_eq!(step(&ItemAsk::Run, ended(1)), Step::Reopen);
         let skipped = |ask: &ItemAsk, found| matches!(step(ask, found), Step::Skip(_));
         assert!(skipped(&ItemAsk::Run, ended(2)), "it ran again");
-        assert!(skipped(&ItemAsk::Run, Found { open: Some(1), ..planned }), "it runs");
+        assert!(skipped(&ItemAsk::Run, FoundDelivery { open: Some(1), ..planned }), "it runs");
         assert!(skipped(&ItemAsk::Run, planned), "it is forgotten");
-        assert!(skipped(&ItemAsk::Run, Found { current: false, ..ended(1) }));
+        assert!(skipped(&ItemAsk::Run, FoundDelivery { current: false, ..ended(1) }));
         assert!(skipped(&ItemAsk::Skip("no record"), ended(1)));
-        let waits = Found { was_final: false, open: Some(1), ..planned };
+        let waits = FoundDelivery { was_final: false, open: Some(1), ..planned };
         assert_eq!(step(&ItemAsk::Run, waits), Step::Wake);
-        assert!(skipped(&ItemAsk::Run, Found { open: Some(2), ..waits }));
+        assert!(skipped(&ItemAsk::Run, FoundDelivery { open: Some(2), ..waits }));
     }
 
     #[test]
     fn a_replay_takes_what_is_finished_and_what_has_no_row() {
-        let found = Found { current: true, passed: true, ..Found::default() };
+        let found = FoundDelivery { current: true, passed: true, ..FoundDelivery::default() };
         let record = ItemAsk::Replay(ReplayRecord {
             message_id: "m".into(),
             key: None,
@@ -231,8 +235,8 @@ mod tests {
             node: "host-1".into(),
         });
         assert_eq!(step(&record, found), Step::Insert);
-        assert_eq!(step(&record, Found { ended: Some((State::Handled, 3)), ..found }), Step::Reopen);
-        for left_alone in [Found { open: Some(0), ..found }, Found { passed: false, ..found }] {
+        assert_eq!(step(&record, FoundDelivery { ended: Some((State::Handled, 3)), ..found }), Step::Reopen);
+        for left_alone in [FoundDelivery { open: Some(0), ..found }, FoundDelivery { passed: false, ..found }] {
             assert!(matches!(step(&record, left_alone), Step::Skip(_)), "{left_alone:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! What people ask for, a page at a time.
+//! Rows and filters of the lists that people read, a page at a time.
 
 use std::borrow::Cow;
 
@@ -10,10 +10,10 @@ use courier_core::verdict::Verdict;
 use super::positions::DeliveryKey;
 use crate::store::identity::{SentBy, SourceHash};
 
-/// Rows one page of a list may have.
+/// Most rows of one page of a list.
 pub const MAX_PAGE: u32 = 1_000;
 
-/// Messages of one id that are told at most.
+/// Most messages of one id that a look-up returns.
 pub const MAX_SAME_ID: u32 = 100;
 
 /// A message of the send side.
@@ -26,9 +26,9 @@ pub struct MessageRow {
     pub type_name: String,
     /// `event` or `broadcast`.
     pub kind: String,
-    /// When the sender says it happened.
+    /// The time of the event, by its sender.
     pub time: Timestamp,
-    /// When the host took it.
+    /// When the host accepted it.
     pub created_at: Timestamp,
     /// SEND_FAIL or COMMITTED.
     pub state: State,
@@ -36,20 +36,20 @@ pub struct MessageRow {
     pub reason: Option<String>,
     /// Whether the host tries again by itself.
     pub retrying: bool,
-    /// Where it is in Kafka, once it is.
+    /// Its partition and offset in Kafka, once Kafka has it.
     pub place: Option<(i32, Offset)>,
-    /// The record or what is kept of the body, while it is not on Kafka. Lists
-    /// leave it out: a page of bodies may be a gigabyte.
+    /// The record, or the part of the body that is kept, while it is not on Kafka.
+    /// Lists leave it out, since the bodies of a page may be a gigabyte.
     pub record: Option<Bytes>,
     /// When a delayed message is due.
     pub deliver_at: Option<Timestamp>,
-    /// Who handed it in, when that is known.
+    /// The sender; `None` in a row of an earlier version.
     pub sent_by: Option<SentBy>,
 }
 
 impl MessageRow {
-    /// The topic of Kafka that it goes to: a broadcast goes to a companion of
-    /// the topic that it was published on.
+    /// Kafka's topic for it: a broadcast goes to a companion of the topic that it was
+    /// published on.
     #[must_use]
     pub fn goes_to(&self) -> Cow<'_, str> {
         let kind = if self.kind == Kind::Broadcast.as_str() { Kind::Broadcast } else { Kind::Event };
@@ -57,16 +57,16 @@ impl MessageRow {
     }
 }
 
-/// A delivery as people see it; attempts are asked for apart.
+/// A delivery as people see it, without its attempts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeliveryRow {
     pub key: DeliveryKey,
     pub message_id: String,
-    /// The message's source; none in rows from before it was kept.
+    /// The hash of the message's source; `None` in a row of an earlier version.
     pub source_hash: Option<SourceHash>,
     pub group: String,
     pub topic: String,
-    /// The node that was to handle it, of a broadcast; none for an event.
+    /// The node that handles it, for a broadcast; `None` for an event.
     pub listener: Option<String>,
     pub incarnation: i32,
     pub partition: i32,
@@ -89,7 +89,8 @@ pub struct DeliveryRow {
     pub started_at: Option<Timestamp>,
     /// When it became final.
     pub settled_at: Option<Timestamp>,
-    /// When it runs again; none means final, held or first in its turn.
+    /// When it runs again; `None` when it is final, is held or waits behind its lane's
+    /// head.
     pub next_attempt_at: Option<Timestamp>,
     /// Invocations so far.
     pub number: u32,
@@ -99,7 +100,7 @@ pub struct DeliveryRow {
     pub record: Option<Bytes>,
 }
 
-/// Which messages.
+/// Selects messages.
 #[derive(Clone, Debug, Default)]
 pub struct MessageFilter {
     /// Of this topic.
@@ -114,13 +115,13 @@ pub struct MessageFilter {
     pub source: Option<String>,
     /// In this state.
     pub state: Option<State>,
-    /// Taken at or after.
+    /// Accepted at or after.
     pub from: Option<Timestamp>,
-    /// Taken before.
+    /// Accepted before.
     pub to: Option<Timestamp>,
 }
 
-/// Which deliveries.
+/// Selects deliveries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryFilter {
     /// Of this group.
@@ -145,12 +146,12 @@ pub struct DeliveryFilter {
     pub to: Option<Timestamp>,
 }
 
-/// Which part of a list.
+/// Selects a page of a list.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// The cursor that the page before gave out; opaque to all but the store.
+    /// The [`next`](Listing::next) of the page before; opaque to all but the store.
     pub cursor: Option<String>,
-    /// Rows at most; 1 to [`MAX_PAGE`].
+    /// Most rows of the page, from 1 to [`MAX_PAGE`].
     pub limit: u32,
 }
 
@@ -158,13 +159,14 @@ pub struct Page {
 #[derive(Clone, Debug)]
 pub struct Listing<T> {
     pub items: Vec<T>,
-    /// Where the next page begins; none after the last.
+    /// The cursor of the next page; `None` after the last one.
     pub next: Option<String>,
-    /// Whether rows may be missing because only a slice of time was searched.
+    /// Whether this page searched only a part of the rows, so that the next page may have
+    /// rows although this one has few.
     pub truncated: bool,
 }
 
-/// Sums of a group.
+/// Totals of a group.
 #[derive(Clone, Debug, Default)]
 pub struct GroupTotals {
     pub group: String,
@@ -178,6 +180,6 @@ pub struct GroupTotals {
     pub held: u64,
     /// Deliveries that ended HANDLED.
     pub handled: u64,
-    /// Deliveries that are finally HANDLE_FAIL now.
+    /// Deliveries that are HANDLE_FAIL for good.
     pub failed: u64,
 }

@@ -1,4 +1,4 @@
-//! The shapes of what is stored, the same for both dialects.
+//! The types that verbs take and return, the same for both dialects.
 
 mod lists;
 mod nodes;

@@ -10,23 +10,23 @@ pub struct WriterId(pub i64);
 /// The process behind a node's lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// Random, new for each start of the process.
+    /// A random text, new for each start of the process.
     pub incarnation: String,
-    /// The machine's boot id, or empty where none can be had.
+    /// The machine's boot id; empty where it is unknown.
     pub boot: String,
-    /// Process id on that machine.
+    /// The process id on that machine.
     pub pid: u32,
-    /// When the process started, in the machine's own clock ticks, so that a
-    /// reused process id is not taken for it.
+    /// When the process started, in the machine's clock ticks. It tells the process from
+    /// a later one with the same id.
     pub started: u64,
 }
 
-/// What a process gets by joining.
+/// The result of joining.
 #[derive(Clone, Copy, Debug)]
 pub struct Joined {
     /// The writer to settle as.
     pub writer: WriterId,
-    /// The store's clock.
+    /// The present time by the store's clock.
     pub now: Timestamp,
 }
 
@@ -35,10 +35,10 @@ pub struct Joined {
 pub struct NodeRow {
     /// The node's name.
     pub name: String,
-    /// When this incarnation joined.
+    /// When its present process joined.
     pub joined_at: Timestamp,
-    /// Its lease ends here unless it is renewed.
+    /// When its lease ends unless it is renewed.
     pub lease_until: Timestamp,
-    /// Whether the lease is still good by the store's clock.
+    /// Whether the lease is live by the store's clock.
     pub live: bool,
 }

@@ -1,4 +1,4 @@
-//! What a settle writes.
+//! The rows that a settle writes.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::store::identity::SourceHash;
 /// most once.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// The group, for locking in key order and for counters.
+    /// The group, by which positions are locked in order and counters are found.
     pub group: String,
     pub topic: String,
     pub partition: i32,
@@ -25,18 +25,17 @@ pub struct Part {
     pub epoch: i64,
     /// The position once these outcomes are written.
     pub next: Offset,
-    /// The outcomes.
     pub outcomes: Vec<OutcomeRow>,
 }
 
-/// As many bytes within rows cost about as much as a row of its own, with its
-/// places in the indexes.
+/// So many bytes cost a transaction about as much as one more row with its entries in the
+/// indexes.
 const BYTES_OF_A_ROW: usize = 1_024;
 
-/// Values that a success writes, by key; none deletes.
+/// Values that a success writes, by key; `None` deletes.
 pub type StateWrites = Vec<(String, Option<Bytes>)>;
 
-/// Bytes of what an attempt publishes and stores.
+/// Sums the bytes that an attempt publishes and stores.
 #[must_use]
 pub fn bytes_of_effects(outbound: &[NewOutbound], state_writes: &StateWrites) -> usize {
     let published = outbound.iter().map(|one| one.record.len()).sum::<usize>();
@@ -48,8 +47,8 @@ pub fn bytes_of_effects(outbound: &[NewOutbound], state_writes: &StateWrites) ->
 #[derive(Clone, Debug)]
 pub struct OutcomeRow {
     pub offset: Offset,
-    /// Whether the delivery has an open row that this must replace (its row
-    /// count is checked), or must not have one.
+    /// Whether the delivery has an open row, which this outcome then replaces. The settle
+    /// fails when the tables disagree.
     pub had_row: bool,
     /// Kafka's time of the record; its UTC day is part of the final row's key.
     pub record_time: Timestamp,
@@ -58,13 +57,13 @@ pub struct OutcomeRow {
     pub key: Option<Bytes>,
     /// The message's type; empty when unknown.
     pub type_name: String,
-    /// Node that worked on it.
+    /// The node that worked on it.
     pub node: Arc<str>,
     /// When the host first received it.
     pub received_at: Timestamp,
     /// The last verdict, if it was ever invoked or pushed.
     pub verdict: Option<Verdict>,
-    /// Why, in the handler's words; sanitised by the store where it must be.
+    /// The reason of the verdict.
     pub reason: Option<String>,
     /// Groups failures that are alike.
     pub fingerprint: Option<String>,
@@ -85,8 +84,8 @@ pub struct OutcomeRow {
 }
 
 impl OutcomeRow {
-    /// About how much of a transaction it takes, in rows: those that it writes,
-    /// and one more for each [`BYTES_OF_A_ROW`] of what stands in them.
+    /// Estimates its share of a transaction in rows: those that it writes, and one more
+    /// for each [`BYTES_OF_A_ROW`] in them.
     #[must_use]
     pub fn weight(&self) -> usize {
         let record = match &self.to {
@@ -101,8 +100,8 @@ impl OutcomeRow {
         row + usize::from(record > 0) + rows + bytes / BYTES_OF_A_ROW
     }
 
-    /// The dead letter of a delivery that is given up, if it goes to a topic,
-    /// and when: what a final failure still sends is its dead letter.
+    /// The dead letter of a delivery that is given up, if there is one, and the time. A
+    /// final failure sends nothing but its dead letter.
     #[must_use]
     pub fn dead_letter(&self) -> Option<(&NewOutbound, Timestamp)> {
         match self.to {
@@ -113,12 +112,11 @@ impl OutcomeRow {
         }
     }
 
-    /// Refuses what no delivery becomes by an attempt. One that has an open
-    /// row never is COMMITTED again by its own doing; one without may become
-    /// an open row that is, when it is parked behind its lane's head.
+    /// Refuses an outcome that no attempt has. A delivery with an open row does not become
+    /// COMMITTED again. One without may, when it is parked behind its lane's head.
     ///
     /// # Errors
-    /// `Bug`, since a machine that settles such a thing is wrong.
+    /// `Bug`, since the partition machine is wrong then.
     pub fn check(&self) -> Result<(), StoreError> {
         let (state, fits) = match self.to {
             Becomes::Final { state, .. } => (state, matches!(state, State::Handled | State::HandleFail)),
@@ -150,12 +148,12 @@ pub enum Becomes {
     Open {
         /// COMMITTED (parked behind its lane's head), PUSH_FAIL or HANDLE_FAIL.
         state: State,
-        /// When it is due; none when it waits for the head or is held.
+        /// When it is due; `None` when it waits for its lane's head or is held.
         next_attempt_at: Option<Timestamp>,
-        /// Waits for a person.
+        /// Whether it waits for a person.
         held: bool,
-        /// The encoded record for a row that is new; none keeps what the row
-        /// has, or keeps only coordinates.
+        /// The encoded record of a new row; `None` keeps the record that the row has, or
+        /// stores only coordinates.
         record: Option<Bytes>,
     },
     /// HANDLED at the first attempt, in a group that keeps no row of that: a bit
@@ -170,26 +168,26 @@ pub enum Becomes {
 /// The result of a settle.
 #[derive(Clone, Debug, Default)]
 pub struct Settled {
-    /// Indices of parts whose epoch was older: nothing of them was written.
+    /// The indexes of the parts that were left out, since their positions have newer
+    /// epochs.
     pub stale: Vec<usize>,
 }
 
 /// An attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttemptRow {
-    /// Counts invocations from 1.
+    /// The number of the invocation, from 1.
     pub number: u32,
     /// Whether it used up one of `max_attempts`.
     pub counted: bool,
     /// Digest of the plugin version.
     pub version: Option<Arc<str>>,
-    /// Node that ran it.
+    /// The node that ran it.
     pub node: Arc<str>,
     /// When it began.
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
-    /// What it concluded.
     pub verdict: Verdict,
     pub reason: Option<String>,
     /// Groups failures that are alike.

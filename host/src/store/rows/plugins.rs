@@ -15,9 +15,9 @@ pub struct NewVersion {
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
-    /// What it says of itself, as JSON.
+    /// Its description of itself, as JSON.
     pub wants: Option<String>,
-    /// Who uploaded it.
+    /// The token that uploaded it.
     pub by: String,
 }
 
@@ -32,9 +32,9 @@ pub struct VersionRow {
     pub imports: Vec<String>,
     /// What it exports.
     pub exports: Vec<String>,
-    /// What it says of itself, as JSON.
+    /// Its description of itself, as JSON.
     pub wants: Option<String>,
-    /// Who uploaded it.
+    /// The token that uploaded it.
     pub by: String,
     pub created_at: Timestamp,
 }

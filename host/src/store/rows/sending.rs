@@ -1,4 +1,4 @@
-//! The send side: messages handed in, and what the host owes Kafka.
+//! The send side: messages that senders hand in, and outbound rows.
 
 use std::time::Duration;
 
@@ -10,17 +10,17 @@ use super::lists::MessageRow;
 use crate::store::delayed::Due;
 use crate::store::identity::{Identity, SentBy};
 
-/// Relay shards: hash(topic, key) mod this.
+/// The number of relay shards. A row's shard is hash(topic, key) modulo this.
 pub const SHARDS: u32 = 64;
 
-/// How much of the body of a message that will never be sent is kept.
+/// Bytes that are kept of the body of a message that will never be sent.
 pub const REFUSED_BODY_BYTES: usize = 4 * 1024;
 
-/// A row the relay will produce.
+/// An outbound row to be stored.
 #[derive(Clone, Debug)]
 pub struct NewOutbound {
     pub message_id: String,
-    /// Where it goes.
+    /// Kafka's topic for it.
     pub topic: String,
     pub type_name: String,
     pub source: String,
@@ -29,17 +29,17 @@ pub struct NewOutbound {
     pub record: Bytes,
     /// hash(topic, key) mod [`SHARDS`].
     pub shard: i32,
-    /// A direct send holds its row this long; then the relay takes it.
+    /// How long a direct send holds the row before the relay takes it.
     pub held_for: Option<Duration>,
-    /// Whether the message is listed among the messages people sent
-    /// (dead letters are not).
+    /// Whether the message is listed among those of the send side, which dead letters are
+    /// not.
     pub listed: bool,
-    /// The group whose handler published it or gave it up; none for what a
-    /// sender handed in.
+    /// The group whose handler published it or gave it up; `None` for a message of a
+    /// sender.
     pub group: Option<String>,
 }
 
-/// A row the relay has to produce.
+/// An outbound row that the relay has to send.
 #[derive(Clone, Debug)]
 pub struct OutboundRow {
     /// Ascending in the order of insertion.
@@ -49,20 +49,19 @@ pub struct OutboundRow {
     pub source: String,
     /// The topic that the message was published on.
     pub published_on: String,
-    /// Where it goes.
+    /// Kafka's topic for it.
     pub topic: String,
-    /// The partition chosen before, if one was.
+    /// The partition that was chosen before, if one was.
     pub partition: Option<i32>,
-    /// Kafka's id of the topic that it was chosen in; empty where that is not
-    /// known.
+    /// Kafka's id of the topic when the partition was chosen; empty where it is unknown.
     pub topic_id: String,
-    /// Where in that partition it lies at the earliest, if nobody knows whether
-    /// an earlier send arrived.
+    /// The lowest offset at which the record may lie, if it is unknown whether an earlier
+    /// send arrived.
     pub unknown_from: Option<Offset>,
     pub key: Option<Bytes>,
     /// The whole record, encoded.
     pub record: Bytes,
-    /// How often it was tried.
+    /// How often the relay tried to send it.
     pub tries: u32,
 }
 
@@ -70,8 +69,7 @@ pub struct OutboundRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChosenPartition {
     pub row: i64,
-    /// Kafka's id of the topic it was chosen in; empty where the broker tells
-    /// none.
+    /// Kafka's id of the topic; empty where the broker has none.
     pub topic_id: String,
     pub partition: i32,
 }
@@ -81,34 +79,29 @@ pub struct ChosenPartition {
 pub struct Relayed {
     pub id: i64,
     pub shard: i32,
-    /// What happened.
     pub result: RelayResult,
 }
 
-/// What happened to an outbound row.
+/// The result of sending an outbound row.
 #[derive(Clone, Debug)]
 pub enum RelayResult {
     /// Kafka has it.
-    Taken {
-        partition: i32,
-        /// Where in it.
-        offset: Offset,
-    },
+    Taken { partition: i32, offset: Offset },
     /// It can never be delivered as it is: kept as undelivered.
     Undelivered {
-        /// A stable word for why.
+        /// A stable word for the cause.
         code: &'static str,
-        /// Why, for people.
+        /// The cause, for people.
         reason: String,
     },
-    /// Not now.
+    /// It is tried again later.
     Later {
-        /// Why, for people.
+        /// The cause, for people.
         reason: String,
         /// How long to wait.
         wait: Duration,
-        /// Where in its partition it lies at the earliest, if nobody knows
-        /// whether it arrived.
+        /// The lowest offset at which the record may lie, if it is unknown whether it
+        /// arrived.
         unknown_from: Option<Offset>,
     },
 }
@@ -117,7 +110,7 @@ pub enum RelayResult {
 #[derive(Clone, Debug)]
 pub struct NewMessage {
     pub id: String,
-    /// SHA-256 of everything that makes it the same message.
+    /// SHA-256 over the content, which tells a repeated message from another one.
     pub digest: [u8; 32],
     pub key: Option<Bytes>,
     pub source: String,
@@ -125,7 +118,7 @@ pub struct NewMessage {
     pub type_name: String,
     /// `event` or `broadcast`.
     pub kind: &'static str,
-    /// When the sender says it happened.
+    /// The time of the event, by its sender.
     pub time: Timestamp,
     /// SEND_FAIL or COMMITTED.
     pub state: State,
@@ -133,16 +126,16 @@ pub struct NewMessage {
     pub reason: Option<String>,
     /// Whether the host tries again by itself.
     pub retrying: bool,
-    /// Where it is in Kafka, once it is.
+    /// Its partition and offset in Kafka, once Kafka has it.
     pub place: Option<(i32, Offset)>,
-    /// The whole record for a row to be resent, or at most
-    /// [`REFUSED_BODY_BYTES`] of the body of one that was refused.
+    /// The whole record of a message that may be sent again, or at most
+    /// [`REFUSED_BODY_BYTES`] of the body of a refused one.
     pub record: Option<Bytes>,
     /// The row through which it goes to Kafka, if it is not sent directly.
     pub outbound: Option<NewOutbound>,
-    /// When the outbound row becomes the relay's; none means now.
+    /// When the outbound row becomes due; `None` means now.
     pub due: Option<Due>,
-    /// Who handed it in, when that is known.
+    /// The sender, when that is known.
     pub sent_by: Option<SentBy>,
 }
 
@@ -154,12 +147,12 @@ impl NewMessage {
     }
 }
 
-/// What the store says to a message handed in.
+/// What the store did with a message.
 #[derive(Clone, Debug)]
 pub enum Accepted {
-    /// It is new and stored.
+    /// It is new, and was stored.
     New,
-    /// The same message was handed in before.
+    /// The same message was stored before.
     Same(Box<MessageRow>),
     /// Another message has this identity.
     Other,
@@ -167,12 +160,11 @@ pub enum Accepted {
     Reserved { transaction: String },
 }
 
-/// A message that was sent directly and taken.
+/// A message that was sent directly and that Kafka took.
 #[derive(Clone, Debug)]
 pub struct SentMessage {
     pub identity: Identity,
     pub partition: i32,
-    /// Where in it.
     pub offset: Offset,
 }
 
@@ -187,7 +179,7 @@ pub struct RefusedMessage {
     pub body: Bytes,
 }
 
-/// A message that was not sent directly: the relay sends it.
+/// A message whose direct send did not succeed, and that the relay sends.
 #[derive(Clone, Debug)]
 pub struct UnsentMessage {
     pub identity: Identity,

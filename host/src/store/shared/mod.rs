@@ -1,3 +1,15 @@
 //! What both dialects share.
+//!
+//! A verb whose statement and columns are the same in both is written once, in a
+//! file here, over [`StoreDialect`](dialect::StoreDialect). A verb that is hot, or
+//! that needs another statement or index in each dialect, stands in the dialects.
 
+pub(super) mod dialect;
+mod node_bindings;
+pub(super) mod outbox;
+pub(super) mod paging;
+mod sessions;
+pub(super) mod statement;
+pub(super) mod tables;
 pub(super) mod text;
+pub(super) mod undelivered;

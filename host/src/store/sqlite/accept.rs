@@ -1,11 +1,12 @@
-//! The send side: messages that senders hand in.
+//! Accepting messages of senders, and recording what became of direct sends.
 //!
-//! A message has a row of its own for people, and an outbound row as long as
-//! it is owed to Kafka, or a delayed one until then. The record's bytes stand in
-//! one of them.
+//! A message has a row of its own, which people see, an outbound row while it has still to
+//! be sent, and a delayed row before that if it is delayed. One of them has the bytes of
+//! its record.
 
 use std::collections::{HashMap, HashSet};
 
+use async_trait::async_trait;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::error::BoxDynError;
@@ -17,22 +18,22 @@ use super::bulk::Bulk;
 use super::columns::{expect_rows, json, now};
 use super::delayed::{Waiting, due_at, write_delayed};
 use super::error::{commit_fault, fault};
-use super::identities::{Known, identity_columns, known, stored_identity};
+use super::identities::{KnownIdentity, identity_columns, known, stored_identity};
 use super::messages::message_of;
 use super::script::Script;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
-    Accepted, Identity, NewMessage, NewOutbound, RefusedMessage, SentBy, SentMessage, StoreError, UnsentMessage,
+    AcceptStore, Accepted, Identity, NewMessage, NewOutbound, RefusedMessage, SentBy, SentMessage, StoreError,
+    UnsentMessage,
 };
 
-/// Who an outbound row belongs to.
+/// Where an outbound row comes from.
 #[derive(Clone, Copy)]
 pub(super) enum Origin<'m> {
-    /// A sender: it stands for the row of this message, which a direct send
-    /// settles.
+    /// A sender: the row carries this message, which a direct send may settle.
     Sender(&'m NewMessage),
-    /// A handler's emission or a dead letter. The latter has the id of the
-    /// message that failed, and must not be taken for that message.
+    /// A handler's emission or a dead letter. A dead letter has the id of the message that
+    /// failed, and must not be taken for that message.
     Handler,
 }
 
@@ -74,8 +75,8 @@ pub(super) async fn write_outbound<'o>(
     expect_rows("inserting outbound rows", rows.len(), inserted)
 }
 
-/// The ids of outbound rows that stand for messages which senders handed in.
-/// The one parameter is a JSON list whose items begin with [`columns`].
+/// Selects the ids of outbound rows that carry messages of senders. The one parameter is a
+/// JSON list whose items begin with the [`identity_columns`].
 macro_rules! owed_rows {
     () => {
         "SELECT o.id FROM json_each(?) m CROSS JOIN outbound o
@@ -84,17 +85,18 @@ macro_rules! owed_rows {
     };
 }
 
-impl SqliteStore {
-    pub(super) async fn accept_messages(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
+#[async_trait]
+impl AcceptStore for SqliteStore {
+    async fn accept(&self, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
         let mut tx = self.connections.write().await?;
-        // What Kafka has already has an id that was made here: nearly always all
-        // of it is new, and nothing is asked before it is written.
+        // The ids of messages that Kafka has already were made by this host. Nearly always
+        // all of them are new, and they are inserted without a look-up.
         if messages.iter().all(|message| message.place.is_some()) {
             if insert_unknown(&mut tx, messages).await? == messages.len() as u64 {
                 tx.commit().await.map_err(commit_fault)?;
                 return Ok(vec![Accepted::New; messages.len()]);
             }
-            // Dropped, it is rolled back by whoever writes next.
+            // The next transaction rolls a dropped one back.
             drop(tx);
             tx = self.connections.write().await?;
         }
@@ -103,12 +105,12 @@ impl SqliteStore {
         Ok(answers)
     }
 
-    pub(super) async fn mark_sent(&self, sent: &[SentMessage]) -> Result<(), StoreError> {
+    async fn sent(&self, sent: &[SentMessage]) -> Result<(), StoreError> {
         let rows: Vec<_> = sent.iter().map(|s| (identity_columns(&s.identity), s.partition, s.offset.0)).collect();
         let rows = json(&rows)?;
         let mut script = Script::default();
-        // Without a place: a row that the relay sent meanwhile, because its
-        // hold ran out, keeps the place it got there.
+        // Only messages without a place: one that the relay sent meanwhile, because its
+        // hold ran out, keeps the place that it got there.
         script.push(
             "UPDATE message SET state = ?, reason = NULL, retrying = 0, record = NULL, shard = NULL,
                  partition = s.value ->> 1, offset = s.value ->> 2
@@ -123,7 +125,7 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn release_held(&self, messages: &[UnsentMessage]) -> Result<(), StoreError> {
+    async fn release_outbound(&self, messages: &[UnsentMessage]) -> Result<(), StoreError> {
         let rows: Vec<_> =
             messages.iter().map(|unsent| (identity_columns(&unsent.identity), clean(&unsent.reason))).collect();
         let rows = json(&rows)?;
@@ -133,7 +135,7 @@ impl SqliteStore {
             .execute(&mut *tx)
             .await
             .map_err(fault)?;
-        // One that the relay sent meanwhile has a place and stays COMMITTED.
+        // A message that the relay sent meanwhile has a place and stays COMMITTED.
         sqlx::query(
             "UPDATE message SET state = ?, retrying = 1, reason = m.value ->> 1
              FROM json_each(?) m WHERE message.id = m.value ->> '$[0][0]' AND message.source = m.value ->> '$[0][1]'
@@ -149,7 +151,7 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn refuse_held(&self, messages: &[RefusedMessage]) -> Result<(), StoreError> {
+    async fn refuse_outbound(&self, messages: &[RefusedMessage]) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         for refused in messages {
             let (id, source, topic) = identity_columns(&refused.identity);
@@ -166,8 +168,8 @@ impl SqliteStore {
             if gone.rows_affected() == 0 {
                 continue;
             }
-            // Without its shard it counts as never sent, and makes room for a
-            // corrected one.
+            // Without a shard it counts as never sent, and makes room for a corrected
+            // message.
             sqlx::query(
                 "UPDATE message SET state = ?, reason = ?, retrying = 0, record = ?, shard = NULL
                  WHERE id = ? AND source = ? AND topic = ? AND partition IS NULL",
@@ -186,14 +188,14 @@ impl SqliteStore {
     }
 }
 
-/// Takes messages within a transaction.
+/// Accepts messages within a transaction.
 pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError> {
     let identities: Vec<Identity> = messages.iter().map(stored_identity).collect();
     let mut known = known(tx, &identities).await?;
     let mut freed = Vec::new();
     for (message, identity) in messages.iter().zip(&identities) {
-        let Some(Known::Refused(digest, by)) = known.get(identity) else { continue };
-        // The same that was refused before is told so again.
+        let Some(KnownIdentity::Refused(digest, by)) = known.get(identity) else { continue };
+        // The same message that was refused before is refused again.
         let differs = digest.as_deref() != Some(message.digest.as_slice()) || !message.is_refused();
         if differs && SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) {
             known.remove(identity);
@@ -201,7 +203,7 @@ pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]
         }
     }
     forget(tx, &freed).await?;
-    // The first of several with one identity in this batch is the new one.
+    // Of several messages with one identity in this batch the first is the new one.
     let mut first: HashMap<&Identity, &NewMessage> = HashMap::new();
     let mut new = Vec::new();
     let mut is_new = Vec::with_capacity(messages.len());
@@ -232,13 +234,13 @@ pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]
             continue;
         }
         let digest = match known.get(identity) {
-            Some(Known::Reserved(transaction)) => {
+            Some(KnownIdentity::Reserved(transaction)) => {
                 answers.push(Accepted::Reserved { transaction: transaction.clone() });
                 continue;
             }
-            Some(Known::Sent(digest)) => digest.clone(),
-            // Another's is not told, also when it is the same.
-            Some(Known::Refused(digest, by)) => {
+            Some(KnownIdentity::Sent(digest)) => digest.clone(),
+            // The refused message of another sender is not shown, also when it is the same.
+            Some(KnownIdentity::Refused(digest, by)) => {
                 digest.clone().filter(|_| SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()))
             }
             None => first.get(identity).map(|first| first.digest.to_vec()),
@@ -254,9 +256,8 @@ pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]
     Ok(answers)
 }
 
-/// Removes the rows of messages that were refused for what was wrong with
-/// them, so that a corrected message, or the same one where it is right by
-/// now, is taken in its place.
+/// Deletes the rows of messages that were refused for a fault of their own, so that a
+/// corrected message, or the same one if it is right by now, is accepted in their place.
 async fn forget(tx: &mut SqliteConnection, messages: &[&Identity]) -> Result<(), StoreError> {
     if messages.is_empty() {
         return Ok(());
@@ -284,8 +285,8 @@ async fn insert_messages(
     expect_rows("inserting messages", messages.len(), inserted)
 }
 
-/// Inserts messages for which nothing is owed and whose identity is new and not
-/// reserved; answers how many.
+/// Inserts those of some messages without outbound rows whose identity is new and not
+/// reserved, and returns how many it inserted.
 async fn insert_unknown(tx: &mut SqliteConnection, messages: &[NewMessage]) -> Result<u64, StoreError> {
     const INSERT: Bulk = Bulk {
         then: "AND NOT EXISTS (SELECT 1 FROM half_item h

@@ -1,4 +1,4 @@
-//! Which host pushes broadcasts to which address of a service.
+//! Leases on the addresses of pushed services.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use super::error::{commit_fault, fault};
 use super::groups::group_number;
 use crate::store::address_leases::share;
 use crate::store::shared::text::clean;
-use crate::store::{AddressLeaseRow, AddressLeases, AddressShare, AddressWish, StoreError};
+use crate::store::{AddressLeaseRow, AddressLeaseStore, AddressShare, AddressWish, StoreError};
 
 #[async_trait]
-impl AddressLeases for SqliteStore {
+impl AddressLeaseStore for SqliteStore {
     async fn hold_addresses(&self, wish: &AddressWish) -> Result<AddressShare, StoreError> {
         let (service, node) = (clean(&wish.service), clean(&wish.node));
         let mut tx = self.connections.write().await?;

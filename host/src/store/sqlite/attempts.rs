@@ -1,4 +1,4 @@
-//! Attempts, also the one that only a final row tells of.
+//! Reading attempts: those that have rows, and those that only final rows contain.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl SqliteStore {
         .fetch_all(&self.connections.readers)
         .await
         .map_err(fault)?;
-        // Few names stand in many rows.
+        // Many rows have the same few names, which are then allocated once.
         let mut names = HashMap::new();
         let mut attempts = vec![Vec::new(); keys.len()];
         for row in &rows {

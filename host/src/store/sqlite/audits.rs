@@ -9,7 +9,8 @@ use super::SqliteStore;
 use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
 use super::slices::{SLICE_ROWS, rows};
-use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, Audits, ChainEnd, LINKS_STEP, deed};
+use crate::store::audits::{AuditEntry, AuditFilter, AuditLinks, AuditRow, AuditStore, ChainEnd, LINKS_STEP, deed};
+use crate::store::shared::paging::number_of;
 use crate::store::shared::text::clean;
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
@@ -30,12 +31,9 @@ fn entry(row: &SqliteRow) -> Result<AuditRow, StoreError> {
 }
 
 #[async_trait]
-impl Audits for SqliteStore {
+impl AuditStore for SqliteStore {
     async fn audit_entries(&self, filter: &AuditFilter, page: &Page) -> Result<Listing<AuditRow>, StoreError> {
-        let before = match page.cursor.as_deref() {
-            None => i64::MAX,
-            Some(text) => text.parse().map_err(|_| StoreError::NotFound(format!("there is no cursor {text:?}")))?,
-        };
+        let before = number_of(page.cursor.as_deref())?.unwrap_or(i64::MAX);
         let limit = page.limit.clamp(1, MAX_PAGE) as usize;
         let end: Option<i64> =
             sqlx::query_scalar("SELECT id FROM audit WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?")
@@ -98,14 +96,14 @@ impl Audits for SqliteStore {
     }
 }
 
-/// Appends what is done in somebody's name, if it is; the last statement of its
-/// transaction.
+/// Appends the audit entry of the verb, if it runs for a person. It is the last statement
+/// of its transaction.
 pub(super) async fn note(tx: &mut SqliteConnection) -> Result<(), StoreError> {
     note_as(tx, |_| ()).await
 }
 
-/// The same, when the transaction knows more of the deed than who asked for it.
-/// The one writing transaction is the lock of the chain's head.
+/// Does what [`note`] does, and lets the transaction complete the entry with what its
+/// caller could not know. The one writing transaction is the lock of the chain's head.
 pub(super) async fn note_as(tx: &mut SqliteConnection, tell: impl FnOnce(&mut AuditEntry)) -> Result<(), StoreError> {
     let Some(mut deed) = deed() else { return Ok(()) };
     tell(&mut deed);
@@ -140,8 +138,9 @@ async fn append(tx: &mut SqliteConnection, deed: &AuditEntry) -> Result<(), Stor
     Ok(())
 }
 
-/// Removes the oldest entries and moves the anchor to the last of them. They
-/// go by number and not by time: a clock that went back must not tear a hole.
+/// Removes the oldest entries and moves the anchor to the last of them. They are removed by
+/// number and not by time: after a clock that went back, removal by time would leave a gap
+/// in the chain.
 pub(super) async fn prune(tx: &mut SqliteConnection, before: i64, chunk: usize) -> Result<(), StoreError> {
     let last: Option<i64> = sqlx::query_scalar(
         "SELECT max(id) FROM (SELECT id FROM audit ORDER BY id LIMIT ?2)

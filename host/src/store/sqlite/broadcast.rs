@@ -1,4 +1,4 @@
-//! Listeners and the positions of single nodes.
+//! Listeners and their positions.
 
 use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
@@ -14,18 +14,18 @@ use super::positions::record_lost;
 use crate::store::broadcast::{AWAY_TOO_LONG, NOT_BOUND, SEEN_EVERY, SEEN_PARTS, UNHEARD};
 use crate::store::shared::text::clean;
 use crate::store::{
-    Broadcasts, DeliveryKey, Extent, Listen, ListenerRow, Listening, PositionId, StoreError, UnheardRow,
+    DeliveryKey, Extent, Listen, ListenerRow, ListenerStore, Listening, PositionId, StoreError, UnheardRow,
 };
 
 #[async_trait]
-impl Broadcasts for SqliteStore {
+impl ListenerStore for SqliteStore {
     async fn listen(&self, wish: &Listen) -> Result<Listening, StoreError> {
         let mut tx = self.connections.write().await?;
         let now = now();
         let group = group_number(&mut tx, &wish.group).await?;
         let gone = is_gone(&mut tx, group, wish, now).await?;
         if gone == Some(true) {
-            // Nobody may have looked since it was away for too long.
+            // It may be away for too long without any host having ended it yet.
             end_listener(&mut tx, group, &wish.topic, &wish.node, AWAY_TOO_LONG, now).await?;
         }
         sqlx::query(
@@ -93,7 +93,7 @@ impl Broadcasts for SqliteStore {
     }
 
     async fn judge_broadcasts(&self, limit: u32) -> Result<Vec<(String, String)>, StoreError> {
-        // Nothing to judge is the rule, and need not hold up other writers.
+        // Mostly there is nothing to examine, and other writers need not wait for that.
         let unjudged = "SELECT seq FROM message INDEXED BY message_unjudged
              WHERE kind = 'broadcast' AND heard IS NULL AND state = 2 AND partition IS NOT NULL ORDER BY seq LIMIT ?";
         let due: Vec<i64> =
@@ -102,8 +102,8 @@ impl Broadcasts for SqliteStore {
             return Ok(Vec::new());
         }
         let mut tx = self.connections.write().await?;
-        // A listener without a position in the partition begins at its
-        // beginning: the partition appeared after it did.
+        // A listener without a position in the partition begins at its first offset, since
+        // the partition was added after the listener.
         let rows = sqlx::query(
             "UPDATE message SET heard = EXISTS (
                  SELECT 1 FROM listener l LEFT JOIN position p
@@ -162,14 +162,14 @@ impl Broadcasts for SqliteStore {
     }
 }
 
-/// A listener, and from when on it is away for too long.
-struct Found {
+/// A listener, and the time from which its node is away for too long.
+struct ListenerExpiry {
     row: ListenerRow,
     group: i64,
     forget_at: Timestamp,
 }
 
-async fn all(connection: &mut SqliteConnection, now: Timestamp) -> Result<Vec<Found>, StoreError> {
+async fn all(connection: &mut SqliteConnection, now: Timestamp) -> Result<Vec<ListenerExpiry>, StoreError> {
     let rows = sqlx::query(
         "SELECT l.group_id, l.seen_at + l.forget, g.name, l.topic, l.node, EXISTS (SELECT 1 FROM node n
                  WHERE n.name = l.node AND n.writer_id IS NOT NULL AND n.lease_until > ?),
@@ -183,7 +183,7 @@ async fn all(connection: &mut SqliteConnection, now: Timestamp) -> Result<Vec<Fo
     rows.iter().map(found).collect()
 }
 
-fn found(row: &SqliteRow) -> Result<Found, StoreError> {
+fn found(row: &SqliteRow) -> Result<ListenerExpiry, StoreError> {
     let mut columns = Columns::of(row);
     let (group, forget_at) = (columns.take()?, columns.time()?);
     let row = ListenerRow {
@@ -198,20 +198,19 @@ fn found(row: &SqliteRow) -> Result<Found, StoreError> {
             at.map(|at| (at, why.unwrap_or_default()))
         },
     };
-    Ok(Found { row, group, forget_at })
+    Ok(ListenerExpiry { row, group, forget_at })
 }
 
 impl SqliteStore {
-    /// Ends the expected listeners that `ends` picks.
+    /// Ends the listeners that `ends` selects among those that have not ended.
     async fn end_listeners(
         &self,
         why: &str,
-        ends: impl Fn(&Found, Timestamp) -> bool + Send,
+        ends: impl Fn(&ListenerExpiry, Timestamp) -> bool + Send,
     ) -> Result<Vec<ListenerRow>, StoreError> {
         let now = now();
-        let ends = |found: &Found| found.row.gone.is_none() && ends(found, now);
-        // Looked at before the one writing connection is taken: as a rule
-        // nothing ends.
+        let ends = |found: &ListenerExpiry| found.row.gone.is_none() && ends(found, now);
+        // Checked by a reader first: mostly nothing ends, and other writers need not wait.
         let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
         if !all(&mut reader, now).await?.iter().any(ends) {
             return Ok(Vec::new());
@@ -229,7 +228,7 @@ impl SqliteStore {
     }
 }
 
-/// Whether the listener is known, and if so whether it is no longer expected.
+/// Reads whether a listener has ended; `None` when it is unknown.
 async fn is_gone(
     tx: &mut SqliteConnection,
     group: i64,
@@ -249,7 +248,7 @@ async fn is_gone(
     Ok(gone.map(|gone| gone != 0))
 }
 
-/// Gives a listener its position in a partition; answers what it missed there.
+/// Gives a listener its position in a partition, and returns the range that it missed.
 async fn take_place(
     tx: &mut SqliteConnection,
     group: i64,
@@ -305,8 +304,8 @@ async fn take_place(
     Ok(Some((extent.partition, next, extent.high)))
 }
 
-/// Ends a listener: what it still writes is stale, and what lies open for it
-/// can never run.
+/// Ends a listener: its epochs are raised, so that what its node still writes is refused,
+/// and its open deliveries become final.
 async fn end_listener(
     tx: &mut SqliteConnection,
     group: i64,
@@ -341,7 +340,7 @@ async fn end_listener(
     Ok(())
 }
 
-/// A broadcast for a node that no longer listens has nobody who could run it.
+/// Refuses a delivery whose listener has ended, since no owner could run it.
 pub(super) async fn refuse_gone_listener(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<(), StoreError> {
     let gone: Option<String> = sqlx::query_scalar(
         "SELECT l.node FROM position p JOIN listener l

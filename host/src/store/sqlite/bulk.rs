@@ -10,12 +10,13 @@ use crate::store::StoreError;
 
 /// A statement that inserts many rows at once.
 ///
-/// A trip to the connection's thread is far longer than inserting a row, see
-/// [`script`](super::script). So all rows travel together, in a statement of the
-/// next larger size, whose last places stay unbound: such a row is none. The
-/// sizes are few, and each is prepared once.
+/// A round trip to the connection's thread takes far longer than inserting a row, see
+/// [`script`](super::script). So all rows go in one statement of the next larger size, whose
+/// last rows stay unbound and are not inserted. The sizes are few, and each is prepared
+/// once.
 pub struct Bulk {
-    /// Everything up to the rows. The first column is never null.
+    /// The statement up to the rows. The first column is never null, by which unbound rows
+    /// are found.
     pub insert: &'static str,
     /// Columns of a row.
     pub columns: usize,
@@ -23,12 +24,12 @@ pub struct Bulk {
     pub then: &'static str,
 }
 
-/// Most rows of one statement, which stays below SQLite's 32,766 parameters for
-/// tables of up to 31 columns. A statement has room for a power of two of them.
+/// Most rows of one statement, a power of two. A table of 31 columns stays below SQLite's
+/// limit of 32,766 parameters.
 const MAX_ROWS: usize = 1_024;
 
 impl Bulk {
-    /// Inserts `rows` and answers how many rows SQLite changed.
+    /// Inserts `rows` and returns how many rows SQLite changed.
     pub async fn run<T: Sync>(
         &self,
         connection: &mut SqliteConnection,
@@ -38,8 +39,8 @@ impl Bulk {
         Ok(self.run_after(Script::default(), connection, rows, bind).await?.1)
     }
 
-    /// Runs `before`, and inserts `rows` in the same trip. Answers for the
-    /// statements before, and how many rows SQLite changed.
+    /// Runs `before` and inserts `rows` in the same round trip. Returns the answers of
+    /// `before`, and how many rows SQLite changed.
     pub async fn run_after<T: Sync>(
         &self,
         mut before: Script,
@@ -53,8 +54,8 @@ impl Bulk {
         let (mut answers, mut changed) = (Vec::new(), 0);
         for rows in rows.chunks(MAX_ROWS) {
             let mut script = std::mem::take(&mut before);
-            // The last statement of its script: its unbound places must not
-            // take the values of another.
+            // It is the last statement of its script, so that its unbound parameters do
+            // not take the values of another statement.
             script.push(&self.statement(rows.len().next_power_of_two()));
             script.arguments.reserve(rows.len() * self.columns, 0);
             for row in rows {

@@ -1,12 +1,11 @@
-//! Copies the log into the file beside the commits, so that no commit has to.
+//! Checkpoints, which copy the log into the file beside the commits.
 //!
-//! A commit that finds a full log copies it by itself, and everybody who
-//! settles waits for that. So a connection of its own copies every now and then
-//! what is in the log by then, in the mode that waits for nobody and that nobody
-//! waits for (`PASSIVE`, <https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>).
-//! While there are always new commits it never comes to the end of the log; the
-//! commit that finds it full has little left to copy then, and the log begins
-//! anew.
+//! A commit that finds a full log copies it itself, and every settle waits for that. So a
+//! connection of its own copies the log at intervals, in the mode in which it waits for no
+//! one and no one for it (`PASSIVE`,
+//! <https://www.sqlite.org/pragma.html#pragma_wal_checkpoint>). Under steady commits it never
+//! reaches the end of the log, but the commit that finds the log full has little left to
+//! copy.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,21 +21,21 @@ use crate::supervise::{self, Task};
 /// Time between two copies while there are commits.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Copies as long as it lives.
+/// The task that copies the log, which ends when this is dropped.
 pub struct Checkpoints {
     written: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
 impl Checkpoints {
-    /// Begins, on a pool of one connection, which the first copy opens.
+    /// Starts the task on a pool of one connection, which the first copy opens.
     pub fn start(pool: SqlitePool) -> Self {
         let written = Arc::new(AtomicBool::new(false));
         let task = supervise::spawn(Task::Checkpoints, copy(pool, Arc::clone(&written)));
         Self { written, task }
     }
 
-    /// Says that something is being written.
+    /// Notes that something is being written.
     pub fn written(&self) {
         self.written.store(true, Ordering::Relaxed);
     }
@@ -54,7 +53,7 @@ async fn copy(pool: SqlitePool, written: Arc<AtomicBool>) {
         if written.swap(false, Ordering::Relaxed)
             && let Err(error) = sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&pool).await
         {
-            // Commits copy by themselves when the log is full.
+            // A failure is harmless, since a commit copies the log when it is full.
             if let Some(unsaid) = said::again("checkpoint") {
                 tracing::warn!(error = %fault(error), unsaid, "cannot copy the log of the store's file into it");
             }

@@ -1,5 +1,6 @@
 //! Becoming the owner of a partition.
 
+use async_trait::async_trait;
 use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::SqliteConnection;
@@ -13,21 +14,59 @@ use super::open_rows::{open_row, select_open};
 use super::positions::record_lost;
 use crate::store::incarnations::outdated;
 use crate::store::shared::text::clean;
-use crate::store::{ClaimRequest, Claimed, EndedLog, PositionId, Renewal, StoreError};
+use crate::store::{ClaimRequest, ClaimStore, Claimed, EndedLog, PositionId, Renewal, StoreError};
 
 /// A position as it was before the claim.
-struct Found {
+struct OldPosition {
     id: PositionId,
     incarnation: i32,
     next: Offset,
     epoch: i64,
     topic_id: String,
-    /// A topic without this partition came after the one that it belongs to.
+    /// Whether the topic was created anew without this partition.
     gone: bool,
 }
 
-impl SqliteStore {
-    pub(super) async fn claim_position(&self, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
+#[async_trait]
+impl ClaimStore for SqliteStore {
+    async fn begin(
+        &self,
+        group: &str,
+        topic: &str,
+        topic_id: &str,
+        starts: &[(i32, Offset)],
+    ) -> Result<(), StoreError> {
+        let topic = clean(topic);
+        let mut tx = self.connections.write().await?;
+        let group = group_number(&mut tx, group).await?;
+        let begun: i64 = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM position WHERE group_id = ? AND topic = ? AND listener = '')",
+        )
+        .bind(group)
+        .bind(topic.as_ref())
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(fault)?;
+        if begun == 0 {
+            for (partition, start) in starts {
+                sqlx::query(
+                    "INSERT INTO position (group_id, topic, partition, incarnation, listener, topic_id, next, epoch)
+                     VALUES (?, ?, ?, 0, '', ?, ?, 0)",
+                )
+                .bind(group)
+                .bind(topic.as_ref())
+                .bind(partition)
+                .bind(clean(topic_id))
+                .bind(start.0)
+                .execute(&mut *tx)
+                .await
+                .map_err(fault)?;
+            }
+        }
+        tx.commit().await.map_err(commit_fault)
+    }
+
+    async fn claim(&self, claim: &ClaimRequest) -> Result<Claimed, StoreError> {
         let mut tx = self.connections.write().await?;
         let group = group_number(&mut tx, &claim.group).await?;
         let found = find(&mut tx, group, claim).await?;
@@ -37,8 +76,8 @@ impl SqliteStore {
                 refuse_outdated(&mut tx, group, &old, claim).await?;
                 let renewal = Renewal::of(&old.topic_id, old.next, &cleaned(claim)).filter(|_| !old.gone);
                 if old.gone || renewal.is_some() {
-                    // The epoch counts on, so that whoever still writes under
-                    // the old row's is older here as well as there.
+                    // The epoch counts on from the old row, so that an older owner of
+                    // either row has an older epoch.
                     let (incarnation, epoch) = (old.incarnation + 1, old.epoch + 1);
                     let next = renewal.as_ref().map_or(claim.fallback, |renewal| renewal.begins);
                     let id = insert(&mut tx, group, claim, (incarnation, epoch), next).await?;
@@ -75,10 +114,33 @@ impl SqliteStore {
         let settled = settled.into_iter().map(Offset).collect();
         Ok(Claimed { position, incarnation, epoch, next, settled, open })
     }
+
+    async fn skip_lost(
+        &self,
+        position: PositionId,
+        epoch: i64,
+        from: Offset,
+        to: Offset,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        let mut tx = self.connections.write().await?;
+        let moved = sqlx::query("UPDATE position SET next = max(next, ?) WHERE id = ? AND epoch = ?")
+            .bind(to.0)
+            .bind(position.0)
+            .bind(epoch)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        if moved.rows_affected() != 1 {
+            return Err(StoreError::Fenced(format!("position {} has a newer epoch than {epoch}", position.0)));
+        }
+        record_lost(&mut tx, position, from, to, why, now()).await?;
+        tx.commit().await.map_err(commit_fault)
+    }
 }
 
-/// The row of the present incarnation, if there is one.
-async fn find(tx: &mut SqliteConnection, group: i64, claim: &ClaimRequest) -> Result<Option<Found>, StoreError> {
+/// Reads the row of the present incarnation, if there is one.
+async fn find(tx: &mut SqliteConnection, group: i64, claim: &ClaimRequest) -> Result<Option<OldPosition>, StoreError> {
     let row = sqlx::query(
         "SELECT id, incarnation, next, epoch, topic_id, gone FROM position
          WHERE group_id = ? AND topic = ? AND partition = ? AND listener = ? ORDER BY incarnation DESC LIMIT 1",
@@ -92,7 +154,7 @@ async fn find(tx: &mut SqliteConnection, group: i64, claim: &ClaimRequest) -> Re
     .map_err(fault)?;
     row.map(|row| {
         let mut columns = Columns::of(&row);
-        Ok(Found {
+        Ok(OldPosition {
             id: PositionId(columns.take()?),
             incarnation: columns.number()?,
             next: columns.offset()?,
@@ -108,7 +170,7 @@ async fn find(tx: &mut SqliteConnection, group: i64, claim: &ClaimRequest) -> Re
 async fn refuse_outdated(
     tx: &mut SqliteConnection,
     group: i64,
-    old: &Found,
+    old: &OldPosition,
     claim: &ClaimRequest,
 ) -> Result<(), StoreError> {
     let id = clean(&claim.topic_id);
@@ -162,7 +224,7 @@ async fn insert(
     .map_err(fault)
 }
 
-async fn own(tx: &mut SqliteConnection, old: &Found, claim: &ClaimRequest) -> Result<(), StoreError> {
+async fn own(tx: &mut SqliteConnection, old: &OldPosition, claim: &ClaimRequest) -> Result<(), StoreError> {
     let owned = sqlx::query(
         "UPDATE position SET epoch = epoch + 1, writer_id = ?, topic_id = iif(topic_id = '', ?, topic_id)
          WHERE id = ? AND epoch = ?",
@@ -177,14 +239,13 @@ async fn own(tx: &mut SqliteConnection, old: &Found, claim: &ClaimRequest) -> Re
     expect_rows("claiming a position", 1, owned.rows_affected())
 }
 
-/// Ends the incarnation that `old` belongs to, in favour of `new`: its owner is
-/// fenced, what is in the log still goes on in the new one, what else lay open
-/// can never run again and becomes a final failure, and the range is recorded
-/// as lost.
+/// Ends the incarnation of `old` in favour of `new`. Its owner is fenced, and the open
+/// deliveries that are still in the log move to the new position. The others can never run
+/// again and become HANDLE_FAIL for good, and their range is recorded as lost.
 async fn end_incarnation(
     tx: &mut SqliteConnection,
     group: i64,
-    old: &Found,
+    old: &OldPosition,
     new: PositionId,
     renewal: &Renewal,
 ) -> Result<(), StoreError> {
@@ -195,7 +256,7 @@ async fn end_incarnation(
     end_position(tx, group, old.id, old.next, renewal).await
 }
 
-/// Counts the epoch of a position up.
+/// Raises the epoch of a position.
 pub(super) async fn fence(tx: &mut SqliteConnection, position: PositionId, epoch: i64) -> Result<(), StoreError> {
     let fenced = sqlx::query("UPDATE position SET epoch = epoch + 1 WHERE id = ? AND epoch = ?")
         .bind(position.0)
@@ -206,7 +267,7 @@ pub(super) async fn fence(tx: &mut SqliteConnection, position: PositionId, epoch
     expect_rows("ending an incarnation", 1, fenced.rows_affected())
 }
 
-/// Closes what lies open in a position that ended, and records what is lost.
+/// Closes the open deliveries of a position that ended, and records the lost range.
 pub(super) async fn end_position(
     tx: &mut SqliteConnection,
     group: i64,
@@ -235,7 +296,7 @@ pub(super) async fn end_position(
     close_open(tx, group, position, renewal.reason, now.0).await
 }
 
-/// Open deliveries below `end` go on under another position.
+/// Moves open deliveries below `end` to another position.
 async fn move_open(tx: &mut SqliteConnection, old: PositionId, new: PositionId, end: Offset) -> Result<(), StoreError> {
     // Rows of final deliveries stay where they are, and so do their attempts.
     const STATEMENTS: [&str; 3] = [
@@ -251,7 +312,7 @@ async fn move_open(tx: &mut SqliteConnection, old: PositionId, new: PositionId, 
     Ok(())
 }
 
-/// Makes what lies open in a position finally HANDLE_FAIL, for that reason.
+/// Makes the open rows of a position HANDLE_FAIL for good, with that reason.
 pub(super) async fn close_open(
     tx: &mut SqliteConnection,
     group: i64,

@@ -1,4 +1,4 @@
-//! From Rust to SQLite's values and back.
+//! Binding values and reading columns.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,23 +12,23 @@ use sqlx::{Decode, Row, Sqlite, Type};
 use super::error::fault;
 use crate::store::StoreError;
 
-/// The store's clock. SQLite runs in this process, so it is the host's.
+/// The store's clock, which is the host's, since SQLite runs in this process.
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::default().after(since)
 }
 
-/// A list as one JSON parameter, for `json_each`.
+/// Encodes a list as one parameter for `json_each`.
 pub fn json(list: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(list).map_err(|error| StoreError::Bug(format!("a parameter is not JSON: {error}")))
 }
 
-/// A list as `json_each` takes it; null where nothing is asked for.
+/// Encodes a list that may be absent as one parameter for `json_each`, or null.
 pub fn optional_json(list: Option<&[String]>) -> Result<Option<String>, StoreError> {
     list.map(|list| json(&list)).transpose()
 }
 
-/// What the row count of a statement has to be, else the bookkeeping is wrong.
+/// Checks the row count of a statement that names the state which it expects.
 pub fn expect_rows(what: &str, expected: usize, found: u64) -> Result<(), StoreError> {
     if u64::try_from(expected) == Ok(found) {
         return Ok(());
@@ -48,7 +48,7 @@ impl<'r> Columns<'r> {
         Self { row, at: 0 }
     }
 
-    /// The next column, as it is.
+    /// The next column, as the driver reads it.
     pub fn take<T>(&mut self) -> Result<T, StoreError>
     where
         T: Decode<'r, Sqlite> + Type<Sqlite>,
@@ -74,7 +74,7 @@ impl<'r> Columns<'r> {
             .transpose()
     }
 
-    /// 0 or 1.
+    /// A flag, which is stored as 0 or 1.
     pub fn flag(&mut self) -> Result<bool, StoreError> {
         Ok(self.take::<i64>()? != 0)
     }

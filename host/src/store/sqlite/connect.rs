@@ -1,8 +1,8 @@
-//! Opening the file: one connection that writes, a few that read, and one that
-//! copies the log.
+//! Opening the file: one connection that writes, a few that read, and one that copies the
+//! log.
 //!
-//! Whatever writes does so on the one writing connection, see
-//! [`writing`](super::writing), and the readers may only query.
+//! Every write uses the one writing connection, see [`writing`](super::writing), and readers
+//! can only query.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -21,12 +21,12 @@ use super::columns::now;
 use super::error::{fault, migration_fault};
 use super::script::{Answer, Script};
 use super::writing::{Writer, Writing};
-use crate::store::exclusive::{self, wait_until_alone};
+use crate::store::exclusive::{Unmigrated, wait_until_alone};
 use crate::store::{StoreError, Weakness};
 
 /// Connections that lists and look-ups share.
 const READERS: u32 = 4;
-/// How long a writer of another process is waited for.
+/// How long a statement waits for a writer of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a caller waits for a connection before the store counts as away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -38,11 +38,11 @@ const WRITER_CACHE: &str = "-65536";
 /// The default of 1,000 makes every few settles pay for a copy; 32 MiB amortises
 /// it, and leaves time for [`Checkpoints`].
 const CHECKPOINT_PAGES: &str = "8192";
-/// A log that grew beyond this under a long reader is cut back, in bytes.
+/// The size in bytes to which a log is truncated that grew while a reader was open for long.
 const LOG_SIZE_LIMIT: &str = "134217728";
 
-/// Who may read a file that is made here: it holds bodies of messages, and the
-/// hashes of sessions. SQLite gives its log the same permissions.
+/// The mode of a new file: only its owner may read the bodies of messages and the hashes of
+/// sessions in it. SQLite gives its log the same permissions.
 pub(super) const FILE_MODE: u32 = 0o600;
 
 /// Every migration, oldest first. One that was released is never edited.
@@ -102,9 +102,9 @@ impl Connections {
         let for_writing = options
             .clone()
             .pragma("cache_size", WRITER_CACHE)
-            // What a statement would undo stays in memory: in a file it is
-            // written, and its pages allocated, by every larger insert. Not so
-            // where whole tables may be sorted, by readers and migrations.
+            // The statement journal stays in memory, since every larger insert would
+            // write one to a file. Readers and migrations keep the default, since they may
+            // sort whole tables.
             .pragma("temp_store", "MEMORY");
         let writer = Writer::new(for_writing.connect().await.map_err(fault)?, for_writing);
         let checkpoints = Checkpoints::start(pool(1).connect_lazy_with(options.clone()));
@@ -116,30 +116,30 @@ impl Connections {
         let migrations = MIGRATIONS.iter().map(|&(version, name, sql)| {
             Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
         });
-        wait_until_alone(&mut Unmigrated(&mut connection)).await?;
+        wait_until_alone(&mut connection).await?;
         Migrator::with_migrations(migrations.collect()).run(&mut connection).await.map_err(migration_fault)?;
         connection.close().await.map_err(fault)
     }
 
-    /// Whether a writing transaction could begin now.
+    /// Checks that a writing transaction could begin now.
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.writer.probe().await
     }
 
-    /// Begins a writing transaction, once the one before it has ended.
+    /// Begins a writing transaction once the one before it has ended.
     pub async fn write(&self) -> Result<Writing, StoreError> {
         Ok(self.write_after(Script::default()).await?.0)
     }
 
-    /// Begins a writing transaction with `statements`, in one trip.
+    /// Begins a writing transaction and runs `statements` in it, in one round trip.
     pub async fn write_after(&self, statements: Script) -> Result<(Writing, Vec<Answer>), StoreError> {
         self.checkpoints.written();
         self.writer.begin(statements).await
     }
 }
 
-/// What the file's mode takes away: where there is no shared memory, as on some
-/// network file systems, SQLite cannot keep a log, and silently does without.
+/// Reports a journal mode other than WAL. Where there is no shared memory, as on some network
+/// file systems, SQLite cannot keep a write-ahead log, and silently uses another mode.
 pub fn weaknesses(journal_mode: &str) -> Vec<Weakness> {
     if journal_mode == "wal" {
         return Vec::new();
@@ -153,7 +153,7 @@ pub fn weaknesses(journal_mode: &str) -> Vec<Weakness> {
     }]
 }
 
-/// Makes the file unless it is there. SQLite itself would let others read it.
+/// Creates the file unless it exists. If SQLite created it, other users could read it.
 fn create(file: &Path) -> Result<(), StoreError> {
     match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(file) {
         Ok(_) => Ok(()),
@@ -162,33 +162,30 @@ fn create(file: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// A file before its migrations.
-struct Unmigrated<'c>(&'c mut SqliteConnection);
-
 #[async_trait]
-impl exclusive::Unmigrated for Unmigrated<'_> {
+impl Unmigrated for SqliteConnection {
     async fn applied(&mut self) -> Result<Vec<i64>, StoreError> {
         let known: Option<i64> =
             sqlx::query_scalar("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_sqlx_migrations'")
-                .fetch_optional(&mut *self.0)
+                .fetch_optional(&mut *self)
                 .await
                 .map_err(fault)?;
         if known.is_none() {
             return Ok(Vec::new());
         }
-        sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut *self.0).await.map_err(fault)
+        sqlx::query_scalar("SELECT version FROM _sqlx_migrations").fetch_all(&mut *self).await.map_err(fault)
     }
 
     async fn live_nodes(&mut self) -> Result<Vec<String>, StoreError> {
         sqlx::query_scalar("SELECT name FROM node WHERE writer_id IS NOT NULL AND lease_until > ? ORDER BY name")
             .bind(now().0)
-            .fetch_all(&mut *self.0)
+            .fetch_all(&mut *self)
             .await
             .map_err(fault)
     }
 }
 
-/// Connections live as long as the store: an idle one has a warm cache, and a
+/// A pool whose connections live as long as the store: an idle one has a warm cache, and a
 /// file does not go away as a network does.
 fn pool(size: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
@@ -225,7 +222,7 @@ mod tests {
         assert_eq!(mode(&file), 0o640);
     }
 
-    /// What the other dialect sets for each session, each connection has here.
+    /// Each connection has the settings that the other dialect sets for each session.
     #[tokio::test]
     async fn every_connection_syncs_its_commits_and_keeps_foreign_keys() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Looking for messages that were handled before.
+//! Finding messages that were handled before.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::SqliteStore;
 use super::columns::{json, now};
 use super::error::fault;
 use crate::store::shared::text::clean;
-use crate::store::{Dedupe, HandledBy, SameTopic, StoreError};
+use crate::store::{DedupeStore, HandledBy, SameTopic, StoreError};
 
 #[async_trait]
-impl Dedupe for SqliteStore {
+impl DedupeStore for SqliteStore {
     async fn handled_within(
         &self,
         who: &HandledBy,
@@ -24,8 +24,8 @@ impl Dedupe for SqliteStore {
         let window = i64::try_from(window.as_micros()).unwrap_or(i64::MAX);
         let since = now().0.saturating_sub(window);
         let wanted: Vec<_> = messages.iter().map(|message| (clean(&message.id), message.source.0)).collect();
-        // Only the slots that reach into the window are probed, each for all
-        // messages together.
+        // Only the slots that reach into the window are searched, each for all messages at
+        // once.
         let found: Vec<i64> = sqlx::query_scalar(
             "SELECT DISTINCT i.key
              FROM slot s CROSS JOIN json_each(?1) i CROSS JOIN delivery d INDEXED BY delivery_message

@@ -1,4 +1,4 @@
-//! Delayed messages: what waits, what is due, what is taken back.
+//! Delayed messages: inserting, moving, cancelling and listing them.
 
 use std::time::Duration;
 
@@ -12,15 +12,15 @@ use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::identities::identity_columns;
 use super::messages::{MESSAGE_COLUMNS, message_of, message_row};
-use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
+use super::slices::{ListPlace, Slice, end_of_slice, merge, rows, share, start};
 use super::{SqliteStore, audits};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled, whole_millisecond};
 use crate::store::shared::text::clean;
 use crate::store::{
-    Delayed, DelayedFilter, Due, Identity, Listing, MessageRow, Moved, NewMessage, NewOutbound, Page, StoreError,
+    DelayedFilter, DelayedStore, Due, Identity, Listing, MessageRow, Moved, NewMessage, NewOutbound, Page, StoreError,
 };
 
-/// When a message is due by the store's clock.
+/// The time at which a message is due, by the store's clock.
 pub(super) fn due_at(due: Due, now: Timestamp) -> Timestamp {
     match due {
         Due::At(time) => time,
@@ -35,7 +35,7 @@ pub(super) struct Waiting<'m> {
     pub message: &'m NewMessage,
 }
 
-/// Inserts what waits, in the order given.
+/// Inserts delayed rows in the order given.
 pub(super) async fn write_delayed(
     tx: &mut SqliteConnection,
     waiting: &[Waiting<'_>],
@@ -63,7 +63,7 @@ pub(super) async fn write_delayed(
 }
 
 #[async_trait]
-impl Delayed for SqliteStore {
+impl DelayedStore for SqliteStore {
     async fn next_due(&self, shards: &[(i32, i64)]) -> Result<Option<Duration>, StoreError> {
         let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
         until_next(&mut reader, &json(&shards)?).await
@@ -161,7 +161,7 @@ impl Delayed for SqliteStore {
     async fn delayed(&self, filter: &DelayedFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
         let (after, limit) = start(page)?;
         let (share, more) = (share(1), limit + 1);
-        // Places go down, and this list goes up: they are negative here.
+        // Places of lists descend, and this list ascends, so that its places are negative.
         let mut query = QueryBuilder::new("SELECT -d.due, -d.id, 0, ");
         query.push(MESSAGE_COLUMNS).push(", NULL FROM (");
         push_walk(&mut query, "due, id, message_id, source, published_on, type_name, key", filter, after);
@@ -184,8 +184,8 @@ impl Delayed for SqliteStore {
     }
 }
 
-/// Appends the walk over what waits, by the time when it is due.
-fn push_walk(query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &DelayedFilter, after: Option<Place>) {
+/// Appends the walk over the waiting rows, by the time at which they are due.
+fn push_walk(query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &DelayedFilter, after: Option<ListPlace>) {
     query.push(format_args!("SELECT {columns} FROM delayed INDEXED BY delayed_due WHERE TRUE"));
     if let Some(from) = filter.from {
         query.push(" AND due >= ").push_bind(from.0);
@@ -193,13 +193,13 @@ fn push_walk(query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &DelayedFi
     if let Some(to) = filter.to {
         query.push(" AND due < ").push_bind(to.0);
     }
-    if let Some(Place([due, id, _])) = after {
+    if let Some(ListPlace([due, id, _])) = after {
         query.push(" AND (due, id) > (").push_bind(-due).push(", ").push_bind(-id).push(")");
     }
     query.push(" ORDER BY due, id");
 }
 
-/// Appends what the range leaves open.
+/// Appends the conditions that the walk does not have.
 fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &DelayedFilter) -> Result<(), StoreError> {
     if let Some(topic) = &filter.topic {
         query.push(" AND m.topic = ").push_bind(clean(topic).into_owned());
@@ -216,7 +216,7 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &DelayedFilter) -> Resu
     Ok(())
 }
 
-/// How long until the first row of these shards is due: a look at the head of
+/// Reads how long it takes until the first row of these shards is due, by the first row of
 /// each.
 async fn until_next(connection: &mut SqliteConnection, shards: &str) -> Result<Option<Duration>, StoreError> {
     let row = sqlx::query(
@@ -232,7 +232,7 @@ async fn until_next(connection: &mut SqliteConnection, shards: &str) -> Result<O
     Ok(first.map(|due| due.since(now())))
 }
 
-/// Says of messages that are due that Kafka is not there to take them.
+/// Marks messages that are due as waiting for Kafka, which is away, so that people see it.
 async fn away_from(tx: &mut SqliteConnection, ids: &str, why: &str) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE message SET state = ?, retrying = 1, reason = ?

@@ -1,5 +1,6 @@
-//! Deliveries as people ask for them: open and final rows in one list.
+//! Lists of deliveries: open and final rows, newest first.
 
+use async_trait::async_trait;
 use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::sqlite::SqliteRow;
@@ -8,56 +9,35 @@ use sqlx::{QueryBuilder, Sqlite};
 use super::SqliteStore;
 use super::columns::{Columns, json};
 use super::error::fault;
-use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
+use super::slices::{ListPlace, Slice, end_of_slice, merge, rows, share, start};
+use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryFilter, DeliveryKey, DeliveryRow, Listing, Page, PositionId, SourceHash, StoreError};
+use crate::store::{
+    AttemptRow, DeliveryFilter, DeliveryKey, DeliveryRow, DeliveryStore, Listing, Page, PositionId, SourceHash,
+    StoreError,
+};
 
-/// The two tables that deliveries stand in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Table {
-    Open,
-    Final,
-}
-
-impl Table {
-    /// The time a list goes by.
-    fn time(self) -> &'static str {
-        match self {
-            Self::Open => "received_at",
-            Self::Final => "settled_at",
-        }
-    }
-
-    /// Whether rows in `state` stand in this table.
-    fn has(self, state: State) -> bool {
-        match self {
-            Self::Open => matches!(state, State::Committed | State::PushFail | State::HandleFail),
-            Self::Final => matches!(state, State::Handled | State::HandleFail),
-        }
-    }
-
-    /// The columns of a [`DeliveryRow`] after its place, from this table as
-    /// `d`; a record is loaded only for a single delivery.
-    fn columns(self, record: &str) -> String {
-        let (settled_at, next_attempt_at) = match self {
-            Self::Open => ("NULL", "d.next_attempt_at"),
-            Self::Final => ("d.settled_at", "NULL"),
-        };
-        format!(
-            "d.{}, d.position, d.offset, d.message_id, d.source_hash, g.name, p.topic, nullif(p.listener, ''), p.incarnation, p.partition, d.key, d.type_name,
+/// The columns of a [`DeliveryRow`] after its place, from this table as `d`; a
+/// record is loaded only for a single delivery.
+fn columns(table: DeliveryTable, record: &str) -> String {
+    let (settled_at, next_attempt_at) = match table {
+        DeliveryTable::Open => ("NULL", "d.next_attempt_at"),
+        DeliveryTable::Final => ("d.settled_at", "NULL"),
+    };
+    format!(
+        "d.{}, d.position, d.offset, d.message_id, d.source_hash, g.name, p.topic, nullif(p.listener, ''), p.incarnation, p.partition, d.key, d.type_name,
              d.state, d.verdict, d.reason, d.fingerprint, n.text, v.text, d.record_time, d.received_at, d.started_at,
              {settled_at}, {next_attempt_at}, d.number, d.counted, {record}",
-            self.time()
-        )
-    }
+        table.time()
+    )
 }
 
-/// What the columns come from beside `d`. CROSS JOIN keeps `d` the outer loop,
-/// and with it the order that its rows come in.
+/// The tables of the columns beside `d`. CROSS JOIN keeps `d` the outer loop, and with it the
+/// order of its rows.
 const JOINS: &str = " d CROSS JOIN position p ON p.id = d.position CROSS JOIN consumer_group g ON g.id = d.group_id
      LEFT JOIN word n ON n.id = d.node LEFT JOIN word v ON v.id = d.version ";
 
-/// A range of an index, by what it is narrowed to.
+/// A range of an index, by the values that it is limited to.
 #[derive(Clone, Copy)]
 enum Range<'f> {
     Message(&'f str),
@@ -68,8 +48,7 @@ enum Range<'f> {
 }
 
 impl<'f> Range<'f> {
-    /// The best range of `table` for `filter` in one group, or in all of them
-    /// when the range is narrow by itself.
+    /// The range for `filter` in all groups, if its message or key limits it enough.
     fn narrow(filter: &'f DeliveryFilter) -> Option<Self> {
         match (&filter.message_id, &filter.key) {
             (Some(id), _) => Some(Self::Message(id)),
@@ -78,10 +57,10 @@ impl<'f> Range<'f> {
         }
     }
 
-    fn of_group(table: Table, group: i64, filter: &'f DeliveryFilter) -> Self {
+    fn of_group(table: DeliveryTable, group: i64, filter: &'f DeliveryFilter) -> Self {
         match (&filter.fingerprint, filter.state) {
-            (Some(print), _) if table == Table::Final => Self::Alike(group, print),
-            (None, Some(State::HandleFail)) if table == Table::Final => Self::Failed(group),
+            (Some(print), _) if table == DeliveryTable::Final => Self::Alike(group, print),
+            (None, Some(State::HandleFail)) if table == DeliveryTable::Final => Self::Failed(group),
             _ => Self::Group(group),
         }
     }
@@ -91,12 +70,12 @@ impl<'f> Range<'f> {
         self,
         query: &mut QueryBuilder<Sqlite>,
         columns: &str,
-        table: Table,
+        table: DeliveryTable,
         filter: &DeliveryFilter,
-        after: Option<Place>,
+        after: Option<ListPlace>,
     ) {
         let time = table.time();
-        let name = if table == Table::Open { "open_delivery" } else { "delivery" };
+        let name = table.name();
         let index = match self {
             Self::Message(_) => "message",
             Self::Key(_) => "key",
@@ -104,14 +83,14 @@ impl<'f> Range<'f> {
             Self::Failed(_) => "failed",
             Self::Group(_) => "time",
         };
-        // Slots follow one another in time, so that walking them from new to
-        // old, and each index from new to old, is one walk from new to old.
-        let slotted = table == Table::Final && matches!(self, Self::Message(_) | Self::Key(_));
+        // Slots follow one another in time, so that a walk over them from new to old, with
+        // a walk over each index from new to old, is in the order of the list.
+        let slotted = table == DeliveryTable::Final && matches!(self, Self::Message(_) | Self::Key(_));
         let slots = if slotted { "slot s CROSS JOIN " } else { "" };
         query.push(format_args!("SELECT {columns} FROM {slots}{name} AS f INDEXED BY {name}_{index} WHERE "));
         if slotted {
             query.push("f.slot = s.start_at AND ");
-            let latest = [after.map(|Place([at, ..])| at), filter.to.map(|to| to.0)].into_iter().flatten().min();
+            let latest = [after.map(|ListPlace([at, ..])| at), filter.to.map(|to| to.0)].into_iter().flatten().min();
             if let Some(latest) = latest {
                 query.push("s.start_at <= ").push_bind(latest).push(" AND ");
             }
@@ -119,7 +98,7 @@ impl<'f> Range<'f> {
         match self {
             Self::Message(id) => query.push("message_id = ").push_bind(clean(id).into_owned()),
             Self::Key(key) => query.push("key = ").push_bind(key.to_vec()),
-            // The comparisons with literals make the partial indexes fit.
+            // A partial index is used only for a condition with its own literals.
             Self::Alike(group, print) => query
                 .push("state <> 5 AND group_id = ")
                 .push_bind(group)
@@ -134,7 +113,7 @@ impl<'f> Range<'f> {
         if let Some(to) = filter.to {
             query.push(format_args!(" AND {time} < ")).push_bind(to.0);
         }
-        if let Some(Place([at, position, offset])) = after {
+        if let Some(ListPlace([at, position, offset])) = after {
             query.push(format_args!(" AND ({time}, position, offset) < ("));
             query.push_bind(at).push(", ").push_bind(position).push(", ").push_bind(offset).push(")");
         }
@@ -143,7 +122,7 @@ impl<'f> Range<'f> {
     }
 }
 
-/// Appends what the ranges leave open.
+/// Appends the conditions that the ranges do not have.
 fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &DeliveryFilter) -> Result<(), StoreError> {
     if let Some(group) = &filter.group {
         query.push(" AND g.name = ").push_bind(clean(group).into_owned());
@@ -169,9 +148,9 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &DeliveryFilter) -> Res
     Ok(())
 }
 
-fn delivery_row(row: &SqliteRow) -> Result<(Place, DeliveryRow), StoreError> {
+fn delivery_row(row: &SqliteRow) -> Result<(ListPlace, DeliveryRow), StoreError> {
     let mut columns = Columns::of(row);
-    let place = Place([columns.take()?, columns.take()?, columns.take()?]);
+    let place = ListPlace([columns.take()?, columns.take()?, columns.take()?]);
     let delivery = DeliveryRow {
         key: DeliveryKey { position: PositionId(place.0[1]), offset: Offset(place.0[2]) },
         message_id: columns.take()?,
@@ -201,34 +180,13 @@ fn delivery_row(row: &SqliteRow) -> Result<(Place, DeliveryRow), StoreError> {
     Ok((place, delivery))
 }
 
-impl SqliteStore {
-    pub(super) async fn one_delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
-        // One snapshot, so that a delivery that settles meanwhile is found in
-        // one table or in the other.
-        let mut tx = self.connections.readers.begin().await.map_err(fault)?;
-        let mut found = None;
-        for (table, name) in [(Table::Open, "open_delivery"), (Table::Final, "delivery")] {
-            let mut query = QueryBuilder::new("SELECT ");
-            query.push(table.columns("r.record")).push(" FROM ").push(name).push(JOINS);
-            query.push("LEFT JOIN kept_record r ON r.position = d.position AND r.offset = d.offset");
-            query.push(" WHERE d.position = ").push_bind(key.position.0);
-            query.push(" AND d.offset = ").push_bind(key.offset.0);
-            let row = query.build().fetch_optional(&mut *tx).await.map_err(fault)?;
-            found = found.or(row.map(|row| delivery_row(&row)).transpose()?);
-        }
-        tx.rollback().await.map_err(fault)?;
-        Ok(found.map(|(_, row)| row))
-    }
-
-    pub(super) async fn list_deliveries(
-        &self,
-        filter: &DeliveryFilter,
-        page: &Page,
-    ) -> Result<Listing<DeliveryRow>, StoreError> {
+#[async_trait]
+impl DeliveryStore for SqliteStore {
+    async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError> {
         let (after, limit) = start(page)?;
         let groups = self.groups_of(filter).await?;
         let mut ranges = Vec::new();
-        for table in [Table::Open, Table::Final] {
+        for table in [DeliveryTable::Open, DeliveryTable::Final] {
             if filter.state.is_some_and(|state| !table.has(state)) {
                 continue;
             }
@@ -245,7 +203,31 @@ impl SqliteStore {
         Ok(merge(slices, limit))
     }
 
-    /// The groups that a filter allows, for ranges by group.
+    async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
+        // One snapshot, so that a delivery which settles meanwhile is found in one table or
+        // in the other.
+        let mut tx = self.connections.readers.begin().await.map_err(fault)?;
+        let mut found = None;
+        for table in [DeliveryTable::Open, DeliveryTable::Final] {
+            let mut query = QueryBuilder::new("SELECT ");
+            query.push(columns(table, "r.record")).push(" FROM ").push(table.name()).push(JOINS);
+            query.push("LEFT JOIN kept_record r ON r.position = d.position AND r.offset = d.offset");
+            query.push(" WHERE d.position = ").push_bind(key.position.0);
+            query.push(" AND d.offset = ").push_bind(key.offset.0);
+            let row = query.build().fetch_optional(&mut *tx).await.map_err(fault)?;
+            found = found.or(row.map(|row| delivery_row(&row)).transpose()?);
+        }
+        tx.rollback().await.map_err(fault)?;
+        Ok(found.map(|(_, row)| row))
+    }
+
+    async fn attempts(&self, keys: &[DeliveryKey]) -> Result<Vec<Vec<AttemptRow>>, StoreError> {
+        self.load_attempts(keys).await
+    }
+}
+
+impl SqliteStore {
+    /// Reads the groups that a filter allows, for ranges by group.
     async fn groups_of(&self, filter: &DeliveryFilter) -> Result<Vec<i64>, StoreError> {
         let mut query = QueryBuilder::new("SELECT id FROM consumer_group WHERE TRUE");
         if let Some(group) = &filter.group {
@@ -259,20 +241,20 @@ impl SqliteStore {
 
     async fn delivery_slice(
         &self,
-        table: Table,
+        table: DeliveryTable,
         range: Range<'_>,
         filter: &DeliveryFilter,
-        after: Option<Place>,
+        after: Option<ListPlace>,
         share: usize,
         more: usize,
     ) -> Result<Slice<DeliveryRow>, StoreError> {
         let mut query = QueryBuilder::new("SELECT ");
-        query.push(table.columns("NULL")).push(" FROM (");
+        query.push(columns(table, "NULL")).push(" FROM (");
         range.push(&mut query, "f.*", table, filter, after);
         query.push(" LIMIT ").push_bind(rows(share)).push(")").push(JOINS).push("WHERE TRUE");
         push_filter(&mut query, filter)?;
-        // No order is asked for again: SQLite would look at the whole slice
-        // and sort it before it answered the first row.
+        // Without a second ORDER BY, for which SQLite would read and sort the whole slice
+        // before it returned the first row.
         query.push(" LIMIT ").push_bind(rows(more));
         let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
         let found: Vec<_> = found.iter().map(delivery_row).collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! What SQLite's errors mean to the caller.
+//! Errors of SQLite, by what the caller does next.
 
 use sqlx::migrate::MigrateError;
 
@@ -23,11 +23,11 @@ const CONSTRAINT: i32 = 19;
 const MISMATCH: i32 = 20;
 const NO_DATABASE: i32 = 26;
 
-/// Extended codes of a primary key, unique or rowid that is taken. A row that
-/// is there already is a fault in this program's bookkeeping, not in the data.
+/// Extended codes of a primary key, unique column or rowid that exists already. Such a row is
+/// a fault of this program and not of the data.
 const TAKEN: [i32; 3] = [1555, 2067, 2579];
 
-/// The same error, by what the caller does next.
+/// The error of any statement but a `COMMIT`.
 pub fn fault(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::Database(database) => {
@@ -39,7 +39,7 @@ pub fn fault(error: sqlx::Error) -> StoreError {
                 // A table that somebody removed: SQLite has no code of its own for it.
                 ERROR if database.message().starts_with("no such ") => StoreError::Refused(error.to_string()),
                 FULL => StoreError::Refused(full(&error)),
-                // Somebody has to give the file back.
+                // A person has to mend the file.
                 READ_ONLY | NO_PERMISSION | CORRUPT | NO_DATABASE => StoreError::Refused(error.to_string()),
                 CONSTRAINT if TAKEN.contains(&code) => StoreError::Bug(error.to_string()),
                 TOO_BIG | CONSTRAINT | MISMATCH => StoreError::Data(error.to_string()),
@@ -55,23 +55,23 @@ pub fn fault(error: sqlx::Error) -> StoreError {
     }
 }
 
-/// What became of a commit that failed is not known for certain (an I/O error
-/// may come after the log was written), so that the caller must look.
+/// The error of a `COMMIT`. Its outcome is unknown, since an I/O error may come after the log
+/// was written.
 pub fn commit_fault(error: sqlx::Error) -> StoreError {
-    // SQLite rolls back what its log has no room for.
+    // SQLite rolls a transaction back that its log has no room for.
     if code(&error) & PRIMARY == FULL {
         return StoreError::Refused(full(&error));
     }
     StoreError::CommitUnknown(error.to_string())
 }
 
-/// The extended result code; 0 of an error that is not SQLite's.
+/// The extended result code; 0 for an error that is not SQLite's.
 fn code(error: &sqlx::Error) -> i32 {
     let database = error.as_database_error();
     database.and_then(|database| database.code()?.parse().ok()).unwrap_or(0)
 }
 
-/// Why the schema could not be brought up to date.
+/// The error of the migrations.
 pub fn migration_fault(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => fault(error),

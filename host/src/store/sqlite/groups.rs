@@ -1,7 +1,8 @@
-//! Groups: their sums and pauses.
+//! Totals and pauses of groups.
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use courier_core::status::State;
 use sqlx::SqliteConnection;
 
@@ -9,10 +10,11 @@ use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
 use crate::store::shared::text::clean;
-use crate::store::{GroupTotals, StoreError};
+use crate::store::{GroupStore, GroupTotals, StoreError};
 
-impl SqliteStore {
-    pub(super) async fn group_totals(&self) -> Result<Vec<GroupTotals>, StoreError> {
+#[async_trait]
+impl GroupStore for SqliteStore {
+    async fn totals(&self) -> Result<Vec<GroupTotals>, StoreError> {
         let mut totals = BTreeMap::new();
         let rows = sqlx::query(
             "SELECT g.name, coalesce(sum(c.handled), 0), coalesce(sum(c.failed), 0)
@@ -27,8 +29,7 @@ impl SqliteStore {
             let (handled, failed) = (columns.number()?, columns.number()?);
             totals.insert(group.clone(), GroupTotals { group, handled, failed, ..GroupTotals::default() });
         }
-        // Open rows are bounded by what may be parked, so that they can be
-        // counted where they are.
+        // The number of open rows is bounded, so that they can be counted.
         let rows = sqlx::query(
             "SELECT g.name, o.state, o.held, count(*) FROM open_delivery o
              JOIN consumer_group g ON g.id = o.group_id GROUP BY o.group_id, o.state, o.held",
@@ -51,10 +52,10 @@ impl SqliteStore {
         Ok(totals.into_values().collect())
     }
 
-    pub(super) async fn pause_group(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
+    async fn set_paused(&self, group: &str, why: Option<&str>) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let group = group_number(&mut tx, group).await?;
-        // Paused twice keeps when it began; resumed twice is resumed.
+        // A second pause keeps the time of the first, and a second resume changes nothing.
         let statement = match why {
             Some(why) => sqlx::query(
                 "INSERT INTO group_pause (group_id, why, paused_at) VALUES (?, ?, ?)
@@ -70,7 +71,7 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn paused_groups(&self) -> Result<Vec<(String, String)>, StoreError> {
+    async fn paused(&self) -> Result<Vec<(String, String)>, StoreError> {
         let rows = sqlx::query(
             "SELECT g.name, p.why FROM group_pause p JOIN consumer_group g ON g.id = p.group_id ORDER BY g.name",
         )
@@ -86,10 +87,10 @@ impl SqliteStore {
     }
 }
 
-/// The number of a group; a name that is new gets one.
+/// Returns the number of a group. A new name gets one.
 pub(super) async fn group_number(connection: &mut SqliteConnection, group: &str) -> Result<i64, StoreError> {
-    // The update changes nothing; it is there for RETURNING to answer for a
-    // group that exists.
+    // The update changes nothing. Without it RETURNING would have no row for a group that
+    // exists.
     sqlx::query_scalar(
         "INSERT INTO consumer_group (name) VALUES (?) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id",
     )

@@ -1,4 +1,4 @@
-//! Half messages: prepared, and ended by their sender, its check URL, or time.
+//! Preparing and ending transactions of senders.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,12 +12,13 @@ use super::accept::accept_in;
 use super::bulk::Bulk;
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
-use super::identities::{Known, known, stored_identity};
+use super::identities::{KnownIdentity, known, stored_identity};
 use super::{SqliteStore, audits};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
+use crate::store::shared::paging::{page_of, time_and_id_cursor, time_and_id_of};
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
-    Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, Halves, Identity, Listing, MAX_PAGE,
+    Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, HalfStore, Identity, Listing, MAX_PAGE,
     NewHalf, NewMessage, Page, SentBy, StoreError,
 };
 
@@ -25,7 +26,7 @@ const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline,
     reason, ended_at, unreachable_since";
 
 #[async_trait]
-impl Halves for SqliteStore {
+impl HalfStore for SqliteStore {
     async fn prepared_halves(&self, sender: Option<&str>, most: u32) -> Result<u32, StoreError> {
         sqlx::query_scalar(
             "SELECT count(*) FROM (SELECT 1 FROM half_message INDEXED BY half_message_due
@@ -44,12 +45,12 @@ impl Halves for SqliteStore {
         let known = known(&mut tx, &identities).await?;
         for (message, identity) in half.messages.iter().zip(&identities) {
             match known.get(identity) {
-                Some(Known::Reserved(transaction)) => return Err(identity_reserved(identity, transaction)),
-                Some(Known::Sent(digest)) if digest.as_deref() != Some(message.digest.as_slice()) => {
+                Some(KnownIdentity::Reserved(transaction)) => return Err(identity_reserved(identity, transaction)),
+                Some(KnownIdentity::Sent(digest)) if digest.as_deref() != Some(message.digest.as_slice()) => {
                     return Err(identity_taken(identity));
                 }
-                // Its commit would find the identity taken.
-                Some(Known::Refused(_, by)) if !SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) => {
+                // Its commit would fail on the taken identity.
+                Some(KnownIdentity::Refused(_, by)) if !SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) => {
                     return Err(identity_taken(identity));
                 }
                 Some(_) | None => {}
@@ -83,7 +84,7 @@ impl Halves for SqliteStore {
             return Ok(row);
         }
         let messages = kept_messages(&mut tx, id).await?;
-        // Its own reservations must not stand in its way.
+        // Its own reservations would refuse its messages.
         release(&mut tx, id).await?;
         for (message, answer) in messages.iter().zip(accept_in(&mut tx, &messages).await?) {
             match answer {
@@ -119,7 +120,7 @@ impl Halves for SqliteStore {
         lease: Duration,
         limit: u32,
     ) -> Result<(Vec<HalfCheck>, Option<Duration>), StoreError> {
-        // A look first: most of the time there is nothing to write.
+        // Checked by a reader first: mostly there is nothing to write.
         let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
         let next = next_check(&mut reader).await?;
         drop(reader);
@@ -201,24 +202,21 @@ impl Halves for SqliteStore {
         if let Some(state) = state {
             query.push(" AND state = ").push_bind(state.code());
         }
-        if let Some(cursor) = &page.cursor {
-            let (at, id) = cursor_of(cursor)?;
+        if let Some((at, id)) = time_and_id_of(page.cursor.as_deref())? {
             query.push(" AND (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
         }
         push_topics(&mut query, topics)?;
         query.push(" ORDER BY created_at DESC, id DESC LIMIT ").push_bind(super::slices::rows(limit + 1));
         let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
         let rows = query.build().fetch_all(&mut *reader).await.map_err(fault)?;
-        let mut items: Vec<HalfRow> = rows.iter().map(half_row).collect::<Result<_, _>>()?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        with_messages(&mut reader, &mut items).await?;
-        let next = items.last().filter(|_| more).map(|last| format!("{}.{}", last.created_at.0, last.id));
-        Ok(Listing { items, next, truncated: false })
+        let items = rows.iter().map(half_row).collect::<Result<_, _>>()?;
+        let mut page = page_of(items, limit, |last: &HalfRow| time_and_id_cursor(last.created_at, &last.id));
+        with_messages(&mut reader, &mut page.items).await?;
+        Ok(page)
     }
 }
 
-/// Appends that a transaction is about these topics alone.
+/// Appends that all messages of a transaction are on these topics.
 fn push_topics(query: &mut QueryBuilder<Sqlite>, topics: Option<&[String]>) -> Result<(), StoreError> {
     if let Some(topics) = topics {
         query
@@ -236,11 +234,6 @@ fn micros(duration: Duration) -> i64 {
 
 fn duration(micros: i64) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
-}
-
-fn cursor_of(text: &str) -> Result<(i64, String), StoreError> {
-    let place = text.split_once('.').and_then(|(at, id)| Some((at.parse().ok()?, id.to_owned())));
-    place.ok_or_else(|| StoreError::NotFound(format!("there is no cursor {text:?}")))
 }
 
 async fn insert_items(tx: &mut SqliteConnection, half: &NewHalf) -> Result<(), StoreError> {
@@ -282,7 +275,7 @@ async fn insert_items(tx: &mut SqliteConnection, half: &NewHalf) -> Result<(), S
     expect_rows("inserting half messages", messages.len(), inserted)
 }
 
-/// The messages of a transaction that may commit, ready to be accepted.
+/// Reads the messages of a transaction that may commit.
 async fn kept_messages(tx: &mut SqliteConnection, transaction: &str) -> Result<Vec<NewMessage>, StoreError> {
     let rows = sqlx::query(
         "SELECT i.message_id, i.digest, i.key, i.source, i.topic, i.goes_to, i.type_name, i.kind, i.time, i.shard, i.due,
@@ -319,8 +312,9 @@ async fn kept_messages(tx: &mut SqliteConnection, transaction: &str) -> Result<V
     rows.iter().map(|row| kept(row).map(NewMessage::from)).collect()
 }
 
-/// Ends a transaction that is in state `from`. Its records are the messages'
-/// now, or nobody's, unless it was abandoned: then its sender may still come.
+/// Ends a transaction that is in state `from` and removes its records, which the messages
+/// have now or nobody needs. An abandoned one keeps them, since its sender may still commit
+/// it.
 async fn end(
     tx: &mut SqliteConnection,
     id: &str,
@@ -352,7 +346,7 @@ async fn end(
     Ok(())
 }
 
-/// Lets others take the identities that a transaction held.
+/// Ends the reservations of a transaction's identities.
 async fn release(tx: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
     sqlx::query("UPDATE half_item SET reserved = 0 WHERE half_id = ?")
         .bind(clean(id))
@@ -362,8 +356,8 @@ async fn release(tx: &mut SqliteConnection, id: &str) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Abandons transactions whose senders could not be asked and whose time was
-/// over before `before`; answers how many.
+/// Abandons transactions whose check URL does not answer and whose deadline was before
+/// `before`, and returns how many.
 pub(super) async fn abandon_unreachable(
     tx: &mut SqliteConnection,
     before: Timestamp,
@@ -437,7 +431,7 @@ async fn found(connection: &mut SqliteConnection, id: &str) -> Result<HalfRow, S
     one(connection, id).await?.ok_or_else(|| StoreError::NotFound(format!("there is no transaction {id:?}")))
 }
 
-/// Fills in what the transactions are about.
+/// Fills in the messages of transactions.
 async fn with_messages(connection: &mut SqliteConnection, halves: &mut [HalfRow]) -> Result<(), StoreError> {
     let ids: Vec<&str> = halves.iter().map(|half| half.id.as_str()).collect();
     let rows = sqlx::query(

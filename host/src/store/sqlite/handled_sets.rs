@@ -1,4 +1,4 @@
-//! Handled sets: deliveries that have a bit and no row.
+//! Handled sets: deliveries that have a bit in a segment and no row.
 
 use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
@@ -12,16 +12,16 @@ use super::SqliteStore;
 use super::bulk::Bulk;
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
-use super::words::Words;
+use super::words::SqliteWords;
 use crate::store::handled_sets::{
     COMPACTED_AT_ONCE, EncodedRuns, NewSegment, PlannedSets, READ_AHEAD, StoredSegment, decode, join, may_mean,
     offsets_from, segments_of, window_of,
 };
 use crate::store::redrive::MAX_PLANNED;
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, HandledSets, Part, StoreError};
+use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, HandledSetStore, Part, StoreError};
 
-/// The columns of a [`SegmentRow`].
+/// Inserts the columns of [`SegmentRow`]s.
 const INSERT: Bulk = Bulk {
     insert: "INSERT INTO handled_set (position, first_offset, last_offset, from_at, to_at, group_id, node, version,
              deliveries, compacted, runs)",
@@ -29,7 +29,7 @@ const INSERT: Bulk = Bulk {
     then: "",
 };
 
-/// A segment with the position that it is of.
+/// A segment and its position.
 pub(super) struct SegmentRow {
     position: i64,
     segment: StoredSegment,
@@ -58,8 +58,8 @@ impl SegmentRow {
     }
 }
 
-/// The segments that a part appends; its words are learnt.
-pub(super) fn rows_of(part: &Part, group: i64, words: &Words) -> Result<Vec<SegmentRow>, StoreError> {
+/// Collects the segments of a part, whose words are cached.
+pub(super) fn rows_of(part: &Part, group: i64, words: &SqliteWords) -> Result<Vec<SegmentRow>, StoreError> {
     let number = |text: &str| words.number(text).map_err(|error| StoreError::Bug(error.to_string()));
     let row = |new: NewSegment<'_>| {
         let (node, version) = (number(new.node)?, new.version.map(number).transpose()?);
@@ -75,7 +75,7 @@ pub(super) async fn append(tx: &mut SqliteConnection, rows: &[SegmentRow]) -> Re
     expect_rows("appending handled sets", rows.len(), inserted)
 }
 
-/// The segments of a position that reach from `from` or above to below `to`.
+/// Reads the segments of a position that have offsets from `from` to below `to`.
 async fn between(
     connection: &mut SqliteConnection,
     position: i64,
@@ -108,7 +108,7 @@ fn segment(columns: &mut Columns<'_>) -> Result<StoredSegment, StoreError> {
     })
 }
 
-/// The offsets of a position's set at or above `next`.
+/// Reads the offsets of a position's set at or above `next`.
 pub(super) async fn settled_from(
     connection: &mut SqliteConnection,
     position: i64,
@@ -118,7 +118,7 @@ pub(super) async fn settled_from(
     Ok(offsets_from(segments.into_iter().map(|segment| segment.runs).collect(), next))
 }
 
-/// The largest offset of a position's set.
+/// Reads the largest offset of a position's set.
 pub(super) async fn last_offset(connection: &mut SqliteConnection, position: i64) -> Result<Option<i64>, StoreError> {
     sqlx::query_scalar("SELECT max(last_offset) FROM handled_set WHERE position = ?")
         .bind(position)
@@ -127,8 +127,8 @@ pub(super) async fn last_offset(connection: &mut SqliteConnection, position: i64
         .map_err(fault)
 }
 
-/// Takes the offsets from `from` to below `to` out of a position's set, so that
-/// they are received again as if for the first time; they count as handled no more.
+/// Removes the offsets from `from` to below `to` from a position's set, so that they are
+/// received again as if for the first time. They no longer count as handled.
 pub(super) async fn forget(
     tx: &mut SqliteConnection,
     position: i64,
@@ -164,7 +164,7 @@ async fn remove(tx: &mut SqliteConnection, position: i64, firsts: &[i64]) -> Res
     expect_rows("removing segments of a handled set", firsts.len(), removed.rows_affected())
 }
 
-/// Takes handled deliveries out of the sums: group, node, how many.
+/// Subtracts handled deliveries from the totals: group, node and number.
 async fn count_no_more(tx: &mut SqliteConnection, counts: &[(i64, i64, u64)]) -> Result<(), StoreError> {
     if counts.is_empty() {
         return Ok(());
@@ -182,7 +182,7 @@ async fn count_no_more(tx: &mut SqliteConnection, counts: &[(i64, i64, u64)]) ->
     Ok(())
 }
 
-/// The segment that each delivery is in.
+/// Finds the segment of each delivery.
 pub(super) async fn find(
     connection: &mut SqliteConnection,
     keys: &[DeliveryKey],
@@ -190,7 +190,7 @@ pub(super) async fn find(
     let mut found = Vec::with_capacity(keys.len());
     let mut last: Option<(i64, Vec<StoredSegment>, std::ops::Range<i64>)> = None;
     for key in keys {
-        // Keys come in runs: what was read for one of them often has the next.
+        // Keys come in runs, so that the segments read for one often have the next.
         let at = key.offset.0;
         let covered = last.as_ref().is_some_and(|(id, _, range)| *id == key.position.0 && range.contains(&at));
         if !covered {
@@ -203,9 +203,9 @@ pub(super) async fn find(
     Ok(found)
 }
 
-/// Opens what has a bit: the attempt that the bit stands for becomes a row, and
-/// it counts as handled no more. The bit stays, since a row goes before it.
-/// Answers how often each of the deliveries was invoked.
+/// Prepares deliveries that have a bit for running again: the attempt of each becomes a row,
+/// and it no longer counts as handled. The bit stays, since a row goes before it. Returns how
+/// often each of the deliveries was invoked.
 pub(super) async fn reopen(tx: &mut SqliteConnection, keys: &[DeliveryKey]) -> Result<Vec<u32>, StoreError> {
     const KEEP: Bulk = Bulk {
         insert: "INSERT INTO attempt (position, offset, number, counted, version, node, started_at, finished_at, verdict)",
@@ -232,8 +232,8 @@ pub(super) async fn reopen(tx: &mut SqliteConnection, keys: &[DeliveryKey]) -> R
     Ok(found.iter().map(|segment| u32::from(segment.is_some())).collect())
 }
 
-/// Adds to a plan of `planned` items the deliveries of handled sets that its
-/// filter means and that have no row; answers how many, and whether there may be more.
+/// Adds the deliveries of handled sets that match a plan's filter and have no row to the plan,
+/// which has `planned` items. Returns how many it added, and whether there may be more.
 pub(super) async fn plan(
     tx: &mut SqliteConnection,
     id: i64,
@@ -287,7 +287,7 @@ pub(super) async fn plan(
     Ok((inserted.rows_affected(), more))
 }
 
-/// Removes old segments, except those that a claim learns from.
+/// Removes old segments, except those above the position, which a claim needs.
 pub(super) async fn prune(tx: &mut SqliteConnection, before: Timestamp, rows: usize) -> Result<bool, StoreError> {
     let removed = sqlx::query(
         "DELETE FROM handled_set WHERE rowid IN (
@@ -307,7 +307,7 @@ pub(super) async fn prune(tx: &mut SqliteConnection, before: Timestamp, rows: us
 }
 
 #[async_trait]
-impl HandledSets for SqliteStore {
+impl HandledSetStore for SqliteStore {
     async fn handled_at(&self, keys: &[DeliveryKey]) -> Result<Vec<Option<HandledAt>>, StoreError> {
         let mut tx = self.connections.readers.begin().await.map_err(fault)?;
         let mut told = Vec::with_capacity(keys.len());

@@ -1,11 +1,10 @@
-//! Keeps a second host off a file.
+//! The lock that lets one host at a time use a file.
 //!
-//! What a host of SQLite knows of unsent keys and of interned words it has in
-//! memory, for no other host writes beside it. Two hosts would send messages of
-//! one key past each other, and neither would notice. The lock is one of the
-//! operating system on a file beside the store's: it ends with its process,
-//! however that ends. It is taken by hosts alone; whoever else opens the store
-//! is not held up.
+//! A host on SQLite keeps unsent keys and cached words in memory, since no other host writes
+//! beside it. Two hosts would send messages of one key out of order, and neither would
+//! notice. The lock is one of the operating system on a file beside the store's, so that it
+//! ends with its process, however that ends. Only hosts take it; a command that opens the
+//! store does not wait for it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -19,12 +18,12 @@ use super::connect::FILE_MODE;
 use super::error::fault;
 use crate::store::StoreError;
 
-/// What the name of the lock's file adds to that of the store's.
+/// The end of the lock file's name, after the store's.
 const SUFFIX: &str = ".lock";
-/// Bytes of the lock's file that are read to name the other host.
+/// Most bytes of the lock file that are read to name the other host.
 const MAX_HOLDER_BYTES: u64 = 300;
 
-/// The right of one host to a file, until it is dropped.
+/// The lock of one host on a file, which ends when it is dropped.
 #[derive(Debug)]
 pub struct HostLock {
     _file: File,
@@ -47,7 +46,7 @@ impl HostLock {
             opened.map_err(|error| StoreError::Refused(format!("{} cannot be opened: {error}", path.display())))?;
         match file.try_lock() {
             Ok(()) => {
-                // For people; whoever has the lock is who has it without the note.
+                // The note is for people; the lock holds without it.
                 let note = format!("node {node}, process {}", std::process::id());
                 let noted = file.set_len(0).and_then(|()| file.write_all(note.as_bytes()));
                 if let Err(error) = noted {
@@ -72,7 +71,7 @@ impl HostLock {
     }
 }
 
-/// What the host that has the lock noted of itself.
+/// Reads the note of the host that has the lock.
 fn holder(file: &mut File) -> Option<String> {
     let mut noted = String::new();
     file.rewind().ok()?;

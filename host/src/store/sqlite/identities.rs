@@ -1,4 +1,4 @@
-//! Identities as columns, and what is known under them.
+//! Identities as columns, and look-ups by identity.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,34 +10,33 @@ use super::error::fault;
 use crate::store::shared::text::clean;
 use crate::store::{Identity, NewMessage, SentBy, StoreError};
 
-/// An identity as the columns of the key.
+/// The columns of an identity.
 pub(super) fn identity_columns(message: &Identity) -> (Cow<'_, str>, Cow<'_, str>, Cow<'_, str>) {
     (clean(&message.id), clean(&message.source), clean(&message.topic))
 }
 
-/// The identity of a message as the store keeps it.
+/// The identity of a message as it is stored.
 pub(super) fn stored_identity(message: &NewMessage) -> Identity {
     let clean = |text: &str| clean(text).into_owned();
     Identity { id: clean(&message.id), source: clean(&message.source), topic: clean(&message.topic) }
 }
 
-/// What is known under an identity.
-pub(super) enum Known {
-    /// A message, with its digest; none for one that a handler published.
+/// What the store has under an identity.
+pub(super) enum KnownIdentity {
+    /// A message, with its digest; `None` for one that a handler published.
     Sent(Option<Vec<u8>>),
-    /// A message that was refused for what was wrong with it: nothing of it is
-    /// in Kafka or on its way there, since a row that the relay ever had has a
-    /// shard.
+    /// A message that was refused for a fault of its own. It is not in Kafka or on its way
+    /// there, since a message that the relay ever had has a shard.
     Refused(Option<Vec<u8>>, Option<SentBy>),
-    /// A message of a prepared transaction, which is this one.
+    /// A message of the prepared transaction with this id.
     Reserved(String),
 }
 
-/// What is known under these identities.
+/// Reads what the store has under these identities.
 pub(super) async fn known(
     tx: &mut SqliteConnection,
     messages: &[Identity],
-) -> Result<HashMap<Identity, Known>, StoreError> {
+) -> Result<HashMap<Identity, KnownIdentity>, StoreError> {
     let rows = sqlx::query(
         "SELECT m.id, m.source, m.topic, m.digest, m.state = 1 AND NOT m.retrying AND m.partition IS NULL
              AND m.shard IS NULL AND m.reason IS NOT 'cancelled', NULL, m.sender, m.source_proven
@@ -60,11 +59,11 @@ pub(super) async fn known(
         let transaction = columns.take::<Option<String>>()?;
         let by = SentBy::from_columns(columns.take()?, columns.take::<Option<bool>>()?);
         match transaction {
-            // What was sent before it was prepared is told as it is.
-            Some(_) if matches!(known.get(&identity), Some(Known::Sent(_))) => {}
-            Some(transaction) => drop(known.insert(identity, Known::Reserved(transaction))),
-            None if refused => drop(known.insert(identity, Known::Refused(digest, by))),
-            None => drop(known.insert(identity, Known::Sent(digest))),
+            // A message that was sent before its identity was reserved is returned as it is.
+            Some(_) if matches!(known.get(&identity), Some(KnownIdentity::Sent(_))) => {}
+            Some(transaction) => drop(known.insert(identity, KnownIdentity::Reserved(transaction))),
+            None if refused => drop(known.insert(identity, KnownIdentity::Refused(digest, by))),
+            None => drop(known.insert(identity, KnownIdentity::Sent(digest))),
         }
     }
     Ok(known)

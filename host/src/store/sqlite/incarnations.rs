@@ -13,10 +13,12 @@ use super::error::{commit_fault, fault};
 use super::groups::group_number;
 use crate::store::incarnations::PARTITION_GONE;
 use crate::store::shared::text::clean;
-use crate::store::{Growth, Incarnations, OlderPartition, PositionId, Renewal, SeenLogEnd, StoreError, TopicOfGroup};
+use crate::store::{
+    Growth, IncarnationStore, OlderPartition, PositionId, Renewal, SeenLogEnd, StoreError, TopicOfGroup,
+};
 
 #[async_trait]
-impl Incarnations for SqliteStore {
+impl IncarnationStore for SqliteStore {
     async fn end_vanished(
         &self,
         topic: &TopicOfGroup<'_>,
@@ -150,7 +152,7 @@ impl Incarnations for SqliteStore {
     }
 }
 
-/// The keys of open deliveries below an offset.
+/// Reads the keys of open deliveries below an offset.
 async fn open_keys(
     reader: &mut sqlx::SqliteConnection,
     position: i64,

@@ -1,5 +1,5 @@
-//! The key/value state of groups. Its values are written by
-//! [`settle`](super::settle), and counted by triggers.
+//! The key/value state of groups. [`settle`](super::settle) writes the values, and triggers
+//! count them.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use super::SqliteStore;
 use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
 use crate::store::shared::text::clean;
-use crate::store::{KeptState, StateUsage, StoreError};
+use crate::store::{StateStore, StateUsage, StoreError};
 
-/// Values that one call removes.
+/// Most values that one call removes.
 const CHUNK_ROWS: i64 = 2_000;
 
 /// The time before which a value is too old.
@@ -21,7 +21,7 @@ fn cutoff(max_age: Duration) -> i64 {
 }
 
 #[async_trait]
-impl KeptState for SqliteStore {
+impl StateStore for SqliteStore {
     async fn state_value(
         &self,
         group: &str,

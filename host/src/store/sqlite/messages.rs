@@ -1,5 +1,6 @@
-//! Messages of the send side as people ask for them.
+//! Messages of the send side, by id and in lists.
 
+use async_trait::async_trait;
 use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::sqlite::SqliteRow;
@@ -8,16 +9,16 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use super::SqliteStore;
 use super::columns::{Columns, json};
 use super::error::fault;
-use super::slices::{Place, Slice, end_of_slice, merge, rows, share, start};
+use super::slices::{ListPlace, Slice, end_of_slice, merge, rows, share, start};
 use crate::store::shared::text::clean;
-use crate::store::{Identity, Listing, MAX_SAME_ID, MessageFilter, MessageRow, Page, SentBy, StoreError};
+use crate::store::{Identity, Listing, MAX_SAME_ID, MessageFilter, MessageRow, MessageStore, Page, SentBy, StoreError};
 
 /// The columns of a message but for its record, which comes last.
 pub(super) const MESSAGE_COLUMNS: &str = "m.created_at, m.id, m.key, m.source, m.topic, m.type_name, m.kind, m.time,
     m.state, m.reason, m.retrying, m.partition, m.offset, m.deliver_at, m.sender, m.source_proven";
 
-/// The beginning of a query for messages with their records. While one is owed
-/// to Kafka or is not due yet, the row that says so has the record.
+/// Begins a query for messages with their records. While a message waits to be sent or to be
+/// due, its outbound or delayed row has the record.
 fn with_records() -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::new("SELECT m.created_at, m.seq, 0, ");
     query.push(MESSAGE_COLUMNS).push(
@@ -31,7 +32,7 @@ fn with_records() -> QueryBuilder<Sqlite> {
     query
 }
 
-/// A message that is known by its identity.
+/// Reads the message of an identity.
 pub(super) async fn message_of(
     connection: &mut SqliteConnection,
     message: &Identity,
@@ -44,9 +45,9 @@ pub(super) async fn message_of(
     row.map(|row| message_row(&row).map(|(_, row)| row)).transpose()
 }
 
-pub(super) fn message_row(row: &SqliteRow) -> Result<(Place, MessageRow), StoreError> {
+pub(super) fn message_row(row: &SqliteRow) -> Result<(ListPlace, MessageRow), StoreError> {
     let mut columns = Columns::of(row);
-    let place = Place([columns.take()?, columns.take()?, columns.take()?]);
+    let place = ListPlace([columns.take()?, columns.take()?, columns.take()?]);
     let message = MessageRow {
         created_at: columns.time()?,
         id: columns.take()?,
@@ -73,11 +74,11 @@ pub(super) fn message_row(row: &SqliteRow) -> Result<(Place, MessageRow), StoreE
 /// How the rows of a filter are found, newest first.
 #[derive(Clone, Copy)]
 enum Walk {
-    /// Through the slots of the key's index, in the order of taking.
+    /// By the slots of the key's index, in the order of insertion.
     Key,
-    /// Through those that are not on Kafka, by time.
+    /// By the index of messages that are not on Kafka, by time.
     Unsent,
-    /// Through all, by time.
+    /// By the index of all messages, by time.
     All,
 }
 
@@ -90,7 +91,7 @@ impl Walk {
         }
     }
 
-    /// The columns of a [`Place`].
+    /// The columns of a [`ListPlace`].
     fn place(self) -> &'static str {
         match self {
             Self::Key => "seq, 0, 0",
@@ -98,11 +99,11 @@ impl Walk {
         }
     }
 
-    /// Appends the walk over all rows it may touch.
-    fn push(self, query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &MessageFilter, after: Option<Place>) {
+    /// Appends the walk over all rows that it may read.
+    fn push(self, query: &mut QueryBuilder<Sqlite>, columns: &str, filter: &MessageFilter, after: Option<ListPlace>) {
         let from = match self {
-            // The numbers of the slots, newest first; the index has one for
-            // each 8,192 messages.
+            // The numbers of the slots, newest first. The index has one slot for each 8,192
+            // messages.
             Self::Key => {
                 "(WITH RECURSIVE s (n) AS (
                      SELECT max(seq) / 8192 FROM message
@@ -111,7 +112,7 @@ impl Walk {
                  ) SELECT n FROM s LIMIT -1) s
                  CROSS JOIN message AS m INDEXED BY message_key WHERE m.seq / 8192 = s.n"
             }
-            // A literal, since only that makes the partial index fit.
+            // A partial index is used only for a condition with its own literal.
             Self::Unsent => "message AS m INDEXED BY message_unsent WHERE state = 1",
             Self::All => "message AS m INDEXED BY message_time WHERE TRUE",
         };
@@ -126,10 +127,10 @@ impl Walk {
             query.push(" AND created_at < ").push_bind(to.0);
         }
         match (self, after) {
-            (Self::Key, Some(Place([seq, ..]))) => {
+            (Self::Key, Some(ListPlace([seq, ..]))) => {
                 query.push(" AND s.n <= ").push_bind(seq).push(" / 8192 AND seq < ").push_bind(seq);
             }
-            (_, Some(Place([time, seq, _]))) => {
+            (_, Some(ListPlace([time, seq, _]))) => {
                 query.push(" AND (created_at, seq) < (").push_bind(time).push(", ").push_bind(seq).push(")");
             }
             (_, None) => {}
@@ -141,7 +142,7 @@ impl Walk {
     }
 }
 
-/// Appends what the range leaves open.
+/// Appends the conditions that the walk does not have.
 fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &MessageFilter) -> Result<(), StoreError> {
     if let Some(topic) = &filter.topic {
         query.push(" AND topic = ").push_bind(clean(topic).into_owned());
@@ -161,28 +162,9 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &MessageFilter) -> Resu
     Ok(())
 }
 
-impl SqliteStore {
-    pub(super) async fn one_message(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
-        let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
-        message_of(&mut reader, message).await
-    }
-
-    pub(super) async fn all_with_id(&self, id: &str, topics: Option<&[String]>) -> Result<Vec<MessageRow>, StoreError> {
-        let mut query = with_records();
-        query.push_bind(clean(id).into_owned());
-        if let Some(topics) = topics {
-            query.push(" AND m.topic IN (SELECT value FROM json_each(").push_bind(json(&topics)?).push("))");
-        }
-        query.push(" ORDER BY m.created_at DESC, m.seq DESC LIMIT ").push_bind(MAX_SAME_ID);
-        let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
-        found.iter().map(|row| message_row(row).map(|(_, row)| row)).collect()
-    }
-
-    pub(super) async fn list_messages(
-        &self,
-        filter: &MessageFilter,
-        page: &Page,
-    ) -> Result<Listing<MessageRow>, StoreError> {
+#[async_trait]
+impl MessageStore for SqliteStore {
+    async fn messages(&self, filter: &MessageFilter, page: &Page) -> Result<Listing<MessageRow>, StoreError> {
         let (after, limit) = start(page)?;
         let (walk, share, more) = (Walk::of(filter), share(1), limit + 1);
         let mut query = QueryBuilder::new("SELECT ");
@@ -190,8 +172,8 @@ impl SqliteStore {
         walk.push(&mut query, "m.*", filter, after);
         query.push(" LIMIT ").push_bind(rows(share)).push(") m WHERE TRUE");
         push_filter(&mut query, filter)?;
-        // No order is asked for again: SQLite would look at the whole slice
-        // and sort it before it answered the first row.
+        // Without a second ORDER BY, for which SQLite would read and sort the whole slice
+        // before it returned the first row.
         query.push(" LIMIT ").push_bind(rows(more));
         let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
         let found: Vec<_> = found.iter().map(message_row).collect::<Result<_, _>>()?;
@@ -202,5 +184,21 @@ impl SqliteStore {
             ended = end_of_slice(&self.connections.readers, places, share).await?;
         }
         Ok(merge(vec![Slice { rows: found, ended }], limit))
+    }
+
+    async fn messages_with_id(&self, id: &str, topics: Option<&[String]>) -> Result<Vec<MessageRow>, StoreError> {
+        let mut query = with_records();
+        query.push_bind(clean(id).into_owned());
+        if let Some(topics) = topics {
+            query.push(" AND m.topic IN (SELECT value FROM json_each(").push_bind(json(&topics)?).push("))");
+        }
+        query.push(" ORDER BY m.created_at DESC, m.seq DESC LIMIT ").push_bind(MAX_SAME_ID);
+        let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
+        found.iter().map(|row| message_row(row).map(|(_, row)| row)).collect()
+    }
+
+    async fn message_of(&self, message: &Identity) -> Result<Option<MessageRow>, StoreError> {
+        let mut reader = self.connections.readers.acquire().await.map_err(fault)?;
+        message_of(&mut reader, message).await
     }
 }

@@ -1,4 +1,4 @@
-//! Sums of minutes, and how long attempts took.
+//! Sums of minutes, and histograms of how long attempts took.
 
 use async_trait::async_trait;
 use courier_core::message::Timestamp;
@@ -7,10 +7,10 @@ use super::SqliteStore;
 use super::columns::{Columns, json, now};
 use super::error::{commit_fault, fault};
 use crate::store::shared::text::clean;
-use crate::store::{MinuteRow, Minutes, PaceRow, StoreError, WriterId};
+use crate::store::{MinuteRow, MinuteStore, PaceRow, StoreError, WriterId};
 
 #[async_trait]
-impl Minutes for SqliteStore {
+impl MinuteStore for SqliteStore {
     async fn put_minutes(&self, writer: WriterId, minutes: &[MinuteRow], paces: &[PaceRow]) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         for row in minutes {

@@ -1,7 +1,8 @@
-//! A node's name is a lease: one process at a time has it.
+//! Leases on the names of nodes, and the writers behind them.
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use courier_core::message::Timestamp;
 use sqlx::SqliteConnection;
 
@@ -9,10 +10,11 @@ use super::SqliteStore;
 use super::columns::{Columns, expect_rows, now};
 use super::error::{commit_fault, fault};
 use crate::store::shared::text::clean;
-use crate::store::{Holder, Joined, NodeRow, StoreError, WriterId};
+use crate::store::{Holder, Joined, NodeRow, NodeStore, StoreError, WriterId};
 
-impl SqliteStore {
-    pub(super) async fn take_node(&self, node: &str, holder: &Holder, lease: Duration) -> Result<Joined, StoreError> {
+#[async_trait]
+impl NodeStore for SqliteStore {
+    async fn join(&self, node: &str, holder: &Holder, lease: Duration) -> Result<Joined, StoreError> {
         let node = clean(node);
         let mut tx = self.connections.write().await?;
         let now = now();
@@ -64,7 +66,7 @@ impl SqliteStore {
         Ok(Joined { writer: WriterId(writer), now })
     }
 
-    pub(super) async fn node_holder(&self, node: &str) -> Result<Option<(Holder, Timestamp)>, StoreError> {
+    async fn holder(&self, node: &str) -> Result<Option<(Holder, Timestamp)>, StoreError> {
         let row = sqlx::query(
             "SELECT incarnation, boot, pid, started, lease_until FROM node
              WHERE name = ? AND writer_id IS NOT NULL AND lease_until > ?",
@@ -87,10 +89,10 @@ impl SqliteStore {
         .transpose()
     }
 
-    pub(super) async fn evict_node(&self, node: &str, holder: &Holder) -> Result<(), StoreError> {
+    async fn evict(&self, node: &str, holder: &Holder) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
-        // Only the process that the caller saw dead loses the name: another
-        // one may have taken it since.
+        // Only the process that the caller found dead loses the name: another one may have
+        // taken it since.
         let writer: Option<i64> = sqlx::query_scalar(
             "SELECT writer_id FROM node
              WHERE name = ? AND incarnation = ? AND boot = ? AND pid = ? AND started = ? AND writer_id IS NOT NULL",
@@ -110,7 +112,7 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn renew_node(&self, writer: WriterId, lease: Duration) -> Result<(), StoreError> {
+    async fn renew(&self, writer: WriterId, lease: Duration) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let renewed = sqlx::query("UPDATE node SET lease_until = ? WHERE writer_id = ?")
             .bind(now().after(lease).0)
@@ -124,15 +126,15 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn leave_node(&self, writer: WriterId) -> Result<(), StoreError> {
+    async fn leave(&self, writer: WriterId) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
-        // Nothing to end is no error: the name was taken over, and a process
-        // that leaves has nobody to tell.
+        // A name that another process took is no error: a process that stops has no use for
+        // it.
         end_lease(&mut tx, writer).await?;
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn all_nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+    async fn nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT name, joined_at, lease_until, writer_id IS NOT NULL AND lease_until > ?1 AS live
              FROM node ORDER BY live DESC, name",
@@ -153,19 +155,6 @@ impl SqliteStore {
             })
             .collect()
     }
-
-    pub(super) async fn writer_sequence(&self, writer: WriterId) -> Result<i64, StoreError> {
-        // Asked on the writing connection: after a commit whose answer was
-        // lost, its transaction must have ended before it is looked at.
-        let mut tx = self.connections.write().await?;
-        let sequence: Option<i64> = sqlx::query_scalar("SELECT sequence FROM writer WHERE id = ?")
-            .bind(writer.0)
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(fault)?;
-        tx.commit().await.map_err(fault)?;
-        sequence.ok_or_else(|| StoreError::NotFound(format!("there is no writer {}", writer.0)))
-    }
 }
 
 /// Frees the name and the relay shards of `writer`, if it has any.
@@ -182,8 +171,8 @@ async fn end_lease(connection: &mut SqliteConnection, writer: WriterId) -> Resul
     free_shards(connection, writer).await
 }
 
-/// Lets the next relay take the shards at once. The epochs stay: whoever takes
-/// a shard counts on, and what the former holder still writes is refused.
+/// Frees the relay shards of `writer`, so that the next relay can take them at once. The
+/// epochs stay: the next holder raises them, and what the former one still writes is refused.
 async fn free_shards(connection: &mut SqliteConnection, writer: WriterId) -> Result<(), StoreError> {
     sqlx::query("UPDATE relay_shard SET writer_id = NULL, lease_until = 0 WHERE writer_id = ?")
         .bind(writer.0)

@@ -1,18 +1,19 @@
-//! Reading open deliveries: what a partition's owner works from.
+//! Reading open deliveries.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use courier_core::message::{Attempts, Offset, Timestamp};
 use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
 use super::columns::{Columns, json, now};
 use super::error::fault;
-use crate::store::{AskedLately, GiveUp, OpenRecord, OpenRow, PositionId, StoreError};
+use crate::store::{AskedLately, GiveUp, OpenRecord, OpenRow, OpenRowStore, PositionId, StoreError};
 
-/// A statement that reads open rows. Of the record only the length is read,
-/// which SQLite tells without touching its bytes; `and` adds columns.
+/// A statement that reads open rows; `and` adds columns. Of the record only the length is
+/// read, for which SQLite does not read its bytes.
 macro_rules! select_open {
     ($and:literal, $which:literal) => {
         concat!(
@@ -50,8 +51,9 @@ fn give_up(columns: &mut Columns<'_>) -> Result<Option<GiveUp>, StoreError> {
     Ok(reason.map(|reason| GiveUp { reason, dead_letter }))
 }
 
-impl SqliteStore {
-    pub(super) async fn load_open_records(
+#[async_trait]
+impl OpenRowStore for SqliteStore {
+    async fn open_records(
         &self,
         position: PositionId,
         offsets: &[Offset],
@@ -75,23 +77,7 @@ impl SqliteStore {
         Ok(offsets.iter().map(|offset| found.get(offset).cloned()).collect())
     }
 
-    pub(super) async fn count_asked(&self, window: Duration) -> Result<AskedLately, StoreError> {
-        let since = now().0.saturating_sub(i64::try_from(window.as_micros()).unwrap_or(i64::MAX));
-        let (rows, newest): (i64, Option<i64>) =
-            sqlx::query_as("SELECT count(*), max(asked_at) FROM open_delivery WHERE asked_at > ?")
-                .bind(since)
-                .fetch_one(&self.connections.readers)
-                .await
-                .map_err(fault)?;
-        Ok(AskedLately { rows, newest: newest.map(Timestamp) })
-    }
-
-    pub(super) async fn asked_rows(
-        &self,
-        positions: &[PositionId],
-        since: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<OpenRow>, StoreError> {
+    async fn asked(&self, positions: &[PositionId], since: Timestamp, limit: u32) -> Result<Vec<OpenRow>, StoreError> {
         let positions: Vec<i64> = positions.iter().map(|position| position.0).collect();
         let rows = sqlx::query(select_open!(
             "",
@@ -104,5 +90,16 @@ impl SqliteStore {
         .await
         .map_err(fault)?;
         rows.iter().map(open_row).collect()
+    }
+
+    async fn asked_lately(&self, window: Duration) -> Result<AskedLately, StoreError> {
+        let since = now().0.saturating_sub(i64::try_from(window.as_micros()).unwrap_or(i64::MAX));
+        let (rows, newest): (i64, Option<i64>) =
+            sqlx::query_as("SELECT count(*), max(asked_at) FROM open_delivery WHERE asked_at > ?")
+                .bind(since)
+                .fetch_one(&self.connections.readers)
+                .await
+                .map_err(fault)?;
+        Ok(AskedLately { rows, newest: newest.map(Timestamp) })
     }
 }

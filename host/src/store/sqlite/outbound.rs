@@ -1,28 +1,32 @@
-//! The one way out: what the host owes Kafka, and who may send it.
+//! Outbound rows: reading those of leased shards, choosing their partitions, and sending a
+//! message again.
 //!
-//! The rows are spread over shards by topic and key. A shard is leased to one
-//! host under an epoch, so that the rows of a key are sent by one host at a
-//! time and in the order of their ids.
+//! The rows are spread over shards by topic and key. A shard is leased to one host under an
+//! epoch, so that the rows of a key are sent by one host at a time and in the order of their
+//! ids.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::Offset;
 use courier_core::status::State;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Sqlite};
 
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::identities::identity_columns;
 use super::messages::message_of;
+use super::shards::held_shards;
 use super::{SqliteStore, audits};
 use crate::store::delayed::{is_cancelled, not_resent};
 use crate::store::shared::text::clean;
-use crate::store::{ChosenPartition, Identity, OutboundRow, StoreError};
+use crate::store::{ChosenPartition, Identity, OutboundRow, OutboundStore, Relayed, StoreError};
 
-/// Lanes that one statement asks for: three parameters each.
+/// Most lanes of one statement, each with three parameters.
 const LANES_OF_A_QUESTION: usize = 5_000;
 
-impl SqliteStore {
-    pub(super) async fn outbound_topics(&self) -> Result<Vec<String>, StoreError> {
+#[async_trait]
+impl OutboundStore for SqliteStore {
+    async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError> {
         // Steps from one topic to the next in the index, so that the cost is
         // that of the topics and not of the rows.
         sqlx::query_scalar(
@@ -37,14 +41,14 @@ impl SqliteStore {
         .map_err(fault)
     }
 
-    pub(super) async fn due_outbound(
+    async fn outbound(
         &self,
         shards: &[(i32, i64)],
         limit: u32,
         waiting: &[String],
     ) -> Result<Vec<OutboundRow>, StoreError> {
-        // Equality of keys is never true for rows without one: each of those
-        // is a lane of its own and hides nothing.
+        // Equality of keys is never true for rows without a key: each of those is a lane of
+        // its own and hides nothing.
         let rows = sqlx::query(
             "SELECT o.id, o.shard, o.message_id, o.source, coalesce(o.published_on, o.topic), o.topic, o.partition,
                  o.topic_id, o.unknown_from, o.key, o.record, o.tries
@@ -85,11 +89,7 @@ impl SqliteStore {
             .collect()
     }
 
-    pub(super) async fn choose_outbound_partitions(
-        &self,
-        shards: &[(i32, i64)],
-        chosen: &[ChosenPartition],
-    ) -> Result<(), StoreError> {
+    async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[ChosenPartition]) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let held = held_shards(&mut tx, shards).await?;
         let chosen: Vec<_> = chosen.iter().map(|one| (one.row, one.partition, clean(&one.topic_id))).collect();
@@ -99,15 +99,15 @@ impl SqliteStore {
             .fetch_all(&mut *tx)
             .await
             .map_err(fault)?;
-        // Whoever is not told that its choice was not stored would produce to
-        // a partition that the next holder of the shard does not know of.
+        // One shard with a newer epoch fails the whole call: otherwise a record would go to a
+        // partition that the next holder of the shard does not know of.
         for row in &rows {
             let shard: i32 = Columns::of(row).number()?;
             if !held.contains(&shard) {
                 return Err(StoreError::Fenced(format!("relay shard {shard} has a newer epoch")));
             }
         }
-        // One with a partition keeps it while the topic is the same.
+        // A row with a partition keeps it while the topic is the same.
         sqlx::query(
             "UPDATE outbound SET partition = c.value ->> 1, topic_id = c.value ->> 2, unknown_from = NULL
              FROM json_each(?) c WHERE outbound.id = c.value ->> 0
@@ -120,9 +120,12 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    /// Those lanes that have unsent rows, whoever owes them.
-    pub(super) async fn lanes_with_outbound(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
-        // Bytes do not fit into JSON, so that lanes travel as rows.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    async fn unsent_lanes(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
+        // JSON has no bytes, so that lanes are bound as rows.
         let mut found = Vec::new();
         for (start, lanes) in (0..).step_by(LANES_OF_A_QUESTION).zip(lanes.chunks(LANES_OF_A_QUESTION)) {
             let mut query = QueryBuilder::<Sqlite>::new("WITH lane (place, topic, key) AS (");
@@ -141,7 +144,11 @@ impl SqliteStore {
         Ok(found)
     }
 
-    pub(super) async fn resend_message(&self, message: &Identity) -> Result<(), StoreError> {
+    async fn relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError> {
+        self.settle_relayed(shards, results).await
+    }
+
+    async fn resend(&self, message: &Identity) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let row = message_of(&mut tx, message).await?;
         let row = row.ok_or_else(|| StoreError::NotFound(format!("there is no message {message}")))?;
@@ -153,7 +160,7 @@ impl SqliteStore {
             return Err(StoreError::Conflict(not_resent(message)));
         }
         let (id, source, topic) = identity_columns(message);
-        // One that is the relay's already need not wait any longer.
+        // A message with an outbound row needs no second one; that is due now.
         let owed = sqlx::query(
             "UPDATE outbound SET held_until = 0
              WHERE message_id = ? AND source = ? AND coalesce(published_on, topic) = ? AND listed = 1",
@@ -164,7 +171,7 @@ impl SqliteStore {
         .execute(&mut *tx)
         .await
         .map_err(fault)?;
-        // What is kept as undelivered goes with this resend, and not twice.
+        // An undelivered row of the message is removed, so that it is not sent twice.
         sqlx::query(
             "DELETE FROM undelivered
              WHERE message_id = ? AND source = ? AND coalesce(published_on, topic) = ? AND listed = 1",
@@ -211,16 +218,4 @@ impl SqliteStore {
         audits::note(&mut tx).await?;
         tx.commit().await.map_err(commit_fault)
     }
-}
-
-/// Those of `shards` whose epoch is the present one.
-pub(super) async fn held_shards(tx: &mut SqliteConnection, shards: &[(i32, i64)]) -> Result<Vec<i32>, StoreError> {
-    sqlx::query_scalar(
-        "SELECT s.shard FROM relay_shard s
-         JOIN json_each(?) h ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1",
-    )
-    .bind(json(&shards)?)
-    .fetch_all(tx)
-    .await
-    .map_err(fault)
 }

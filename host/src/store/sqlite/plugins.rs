@@ -1,35 +1,20 @@
-//! Plugins, their versions, and which one is active.
+//! Plugins, their versions, and which of them is active.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
 use crate::store::shared::text::{clean, clean_opt};
-use crate::store::{NewVersion, PluginRow, StoreError, VersionRow, WriterId};
+use crate::store::{NewVersion, PluginRow, PluginStore, StoreError, VersionRow, WriterId};
 
-impl SqliteStore {
-    pub(super) async fn shared_key(&self, name: &str) -> Result<[u8; 32], StoreError> {
+#[async_trait]
+impl PluginStore for SqliteStore {
+    async fn put_version(&self, version: &NewVersion) -> Result<VersionRow, StoreError> {
         let mut tx = self.connections.write().await?;
-        sqlx::query("INSERT INTO host_key (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING")
-            .bind(clean(name))
-            .bind(rand::random::<[u8; 32]>().as_slice())
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-        let key: Vec<u8> = sqlx::query_scalar("SELECT value FROM host_key WHERE name = ?")
-            .bind(clean(name))
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(fault)?;
-        tx.commit().await.map_err(commit_fault)?;
-        key.try_into().map_err(|_| StoreError::Bug(format!("the key {name} has not 32 bytes")))
-    }
-
-    pub(super) async fn store_version(&self, version: &NewVersion) -> Result<VersionRow, StoreError> {
-        let mut tx = self.connections.write().await?;
-        // The update changes nothing; it is there for RETURNING to answer for
-        // a plugin that exists.
+        // The update changes nothing. Without it RETURNING would have no row for a plugin
+        // that exists.
         let plugin: i64 = sqlx::query_scalar(
             "INSERT INTO plugin (name) VALUES (?) ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id",
         )
@@ -37,8 +22,8 @@ impl SqliteStore {
         .fetch_one(&mut *tx)
         .await
         .map_err(fault)?;
-        // The digest names the bytes: others that are there were altered by hand,
-        // and an upload puts them right.
+        // The digest names the bytes. Other bytes under it were altered by hand, and an
+        // upload mends them.
         sqlx::query(
             "INSERT INTO component (digest, wasm) VALUES (?, ?)
              ON CONFLICT (digest) DO UPDATE SET wasm = excluded.wasm WHERE component.wasm <> excluded.wasm",
@@ -78,7 +63,7 @@ impl SqliteStore {
         Ok(row)
     }
 
-    pub(super) async fn component(&self, digest: &str) -> Result<Bytes, StoreError> {
+    async fn version_wasm(&self, digest: &str) -> Result<Bytes, StoreError> {
         let wasm: Option<Vec<u8>> = sqlx::query_scalar("SELECT wasm FROM component WHERE digest = ?")
             .bind(clean(digest))
             .fetch_optional(&self.connections.readers)
@@ -87,8 +72,8 @@ impl SqliteStore {
         wasm.map(Bytes::from).ok_or_else(|| StoreError::NotFound(format!("there is no plugin version {digest}")))
     }
 
-    pub(super) async fn all_plugins(&self) -> Result<Vec<PluginRow>, StoreError> {
-        // One snapshot, so that an activation names a version that is listed.
+    async fn plugins(&self) -> Result<Vec<PluginRow>, StoreError> {
+        // One snapshot, so that every activation names a version that is listed.
         let mut tx = self.connections.readers.begin().await.map_err(fault)?;
         let rows = sqlx::query("SELECT id, name, active FROM plugin ORDER BY name")
             .fetch_all(&mut *tx)
@@ -126,7 +111,7 @@ impl SqliteStore {
         Ok(plugins)
     }
 
-    pub(super) async fn activate_version(&self, plugin: &str, digest: &str, by: &str) -> Result<(), StoreError> {
+    async fn activate(&self, plugin: &str, digest: &str, by: &str) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let id: Option<i64> = sqlx::query_scalar(
             "SELECT p.id FROM plugin p JOIN plugin_version v ON v.plugin_id = p.id WHERE p.name = ? AND v.digest = ?",
@@ -156,7 +141,7 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn active_versions(&self) -> Result<Vec<(String, String)>, StoreError> {
+    async fn active(&self) -> Result<Vec<(String, String)>, StoreError> {
         let rows = sqlx::query("SELECT name, active FROM plugin WHERE active IS NOT NULL ORDER BY name")
             .fetch_all(&self.connections.readers)
             .await
@@ -169,7 +154,7 @@ impl SqliteStore {
             .collect()
     }
 
-    pub(super) async fn mark_prepared(&self, writer: WriterId, digest: &str) -> Result<(), StoreError> {
+    async fn prepared(&self, writer: WriterId, digest: &str) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         sqlx::query("INSERT INTO prepared (writer_id, digest) VALUES (?, ?) ON CONFLICT DO NOTHING")
             .bind(writer.0)
@@ -180,7 +165,7 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)
     }
 
-    pub(super) async fn nodes_not_prepared(&self, digest: &str) -> Result<Vec<String>, StoreError> {
+    async fn unprepared(&self, digest: &str) -> Result<Vec<String>, StoreError> {
         sqlx::query_scalar(
             "SELECT n.name FROM node n WHERE n.writer_id IS NOT NULL AND n.lease_until > ?
                  AND NOT EXISTS (SELECT 1 FROM prepared p WHERE p.writer_id = n.writer_id AND p.digest = ?)
@@ -191,6 +176,23 @@ impl SqliteStore {
         .fetch_all(&self.connections.readers)
         .await
         .map_err(fault)
+    }
+
+    async fn host_key(&self, name: &str) -> Result<[u8; 32], StoreError> {
+        let mut tx = self.connections.write().await?;
+        sqlx::query("INSERT INTO host_key (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING")
+            .bind(clean(name))
+            .bind(rand::random::<[u8; 32]>().as_slice())
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        let key: Vec<u8> = sqlx::query_scalar("SELECT value FROM host_key WHERE name = ?")
+            .bind(clean(name))
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(fault)?;
+        tx.commit().await.map_err(commit_fault)?;
+        key.try_into().map_err(|_| StoreError::Bug(format!("the key {name} has not 32 bytes")))
     }
 }
 

@@ -1,14 +1,14 @@
 //! Positions: where each group stands in each partition.
 
+use async_trait::async_trait;
 use courier_core::message::{Offset, Timestamp};
 use sqlx::SqliteConnection;
 
 use super::SqliteStore;
-use super::columns::{Columns, now, optional_json};
-use super::error::{commit_fault, fault};
-use super::groups::group_number;
+use super::columns::{Columns, optional_json};
+use super::error::fault;
 use crate::store::shared::text::clean;
-use crate::store::{LostRange, LostRangeFilter, PositionId, PositionRow, StoreError};
+use crate::store::{LostRange, LostRangeFilter, PositionId, PositionRow, PositionStore, StoreError};
 
 /// Writes a lost range.
 pub(super) async fn record_lost(
@@ -31,68 +31,9 @@ pub(super) async fn record_lost(
     Ok(())
 }
 
-impl SqliteStore {
-    pub(super) async fn begin_topic(
-        &self,
-        group: &str,
-        topic: &str,
-        topic_id: &str,
-        starts: &[(i32, Offset)],
-    ) -> Result<(), StoreError> {
-        let topic = clean(topic);
-        let mut tx = self.connections.write().await?;
-        let group = group_number(&mut tx, group).await?;
-        let begun: i64 = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM position WHERE group_id = ? AND topic = ? AND listener = '')",
-        )
-        .bind(group)
-        .bind(topic.as_ref())
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(fault)?;
-        if begun == 0 {
-            for (partition, start) in starts {
-                sqlx::query(
-                    "INSERT INTO position (group_id, topic, partition, incarnation, listener, topic_id, next, epoch)
-                     VALUES (?, ?, ?, 0, '', ?, ?, 0)",
-                )
-                .bind(group)
-                .bind(topic.as_ref())
-                .bind(partition)
-                .bind(clean(topic_id))
-                .bind(start.0)
-                .execute(&mut *tx)
-                .await
-                .map_err(fault)?;
-            }
-        }
-        tx.commit().await.map_err(commit_fault)
-    }
-
-    pub(super) async fn skip_range(
-        &self,
-        position: PositionId,
-        epoch: i64,
-        from: Offset,
-        to: Offset,
-        why: &str,
-    ) -> Result<(), StoreError> {
-        let mut tx = self.connections.write().await?;
-        let moved = sqlx::query("UPDATE position SET next = max(next, ?) WHERE id = ? AND epoch = ?")
-            .bind(to.0)
-            .bind(position.0)
-            .bind(epoch)
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-        if moved.rows_affected() != 1 {
-            return Err(StoreError::Fenced(format!("position {} has a newer epoch than {epoch}", position.0)));
-        }
-        record_lost(&mut tx, position, from, to, why, now()).await?;
-        tx.commit().await.map_err(commit_fault)
-    }
-
-    pub(super) async fn all_positions(&self) -> Result<Vec<PositionRow>, StoreError> {
+#[async_trait]
+impl PositionStore for SqliteStore {
+    async fn positions(&self) -> Result<Vec<PositionRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT p.id, g.name, p.topic, nullif(p.listener, ''), p.incarnation, p.partition, p.next, p.epoch, w.node
              FROM position p
@@ -126,11 +67,7 @@ impl SqliteStore {
             .collect()
     }
 
-    pub(super) async fn newest_lost_ranges(
-        &self,
-        filter: &LostRangeFilter,
-        limit: u32,
-    ) -> Result<Vec<LostRange>, StoreError> {
+    async fn lost_ranges(&self, filter: &LostRangeFilter, limit: u32) -> Result<Vec<LostRange>, StoreError> {
         let (groups, topics) = (optional_json(filter.groups.as_deref())?, optional_json(filter.topics.as_deref())?);
         let rows = sqlx::query(
             "SELECT p.id, g.name, p.topic, nullif(p.listener, ''), p.partition, l.from_offset, l.to_offset, l.why,

@@ -1,7 +1,8 @@
-//! Retention: removing what is old, a chunk at a time.
+//! Retention: removing old rows, a chunk at a time.
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::{SqliteConnection, SqlitePool};
@@ -9,15 +10,16 @@ use sqlx::{SqliteConnection, SqlitePool};
 use super::SqliteStore;
 use super::columns::{Columns, json, now};
 use super::error::{commit_fault, fault};
-use crate::store::StoreError;
 use crate::store::minutes::MINUTES_KEPT;
+use crate::store::{PruneStore, StoreError};
 
-/// Rows that one call removes of each kind. While it does, nothing settles,
-/// so that a chunk is about as long as a settle.
+/// Most rows of each kind that one call removes. Settles wait for it meanwhile, so a chunk
+/// takes about as long as a settle.
 const CHUNK_ROWS: usize = 2_000;
 
-impl SqliteStore {
-    pub(super) async fn prune_chunk(&self, retention: Duration) -> Result<bool, StoreError> {
+#[async_trait]
+impl PruneStore for SqliteStore {
+    async fn prune(&self, retention: Duration) -> Result<bool, StoreError> {
         let age = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
         let before = Timestamp(now().0.saturating_sub(age));
         let messages = old_messages(&self.connections.readers, before).await?;
@@ -35,10 +37,9 @@ impl SqliteStore {
     }
 }
 
-/// Removes final rows with their attempts and records. Open deliveries have
-/// no final row, and so nothing of theirs is found here. A row at or above its
-/// position stays however old it is: a claim learns from it that its record is
-/// settled, and would run it again without.
+/// Removes final rows with their attempts and records. Nothing of an open delivery is found,
+/// since it has no final row. A row at or above its position stays however old it is: without
+/// it a claim would run its record again.
 async fn prune_deliveries(tx: &mut SqliteConnection, before: Timestamp) -> Result<bool, StoreError> {
     let groups: Vec<i64> =
         sqlx::query_scalar("SELECT id FROM consumer_group").fetch_all(&mut *tx).await.map_err(fault)?;
@@ -84,7 +85,7 @@ async fn remove(tx: &mut SqliteConnection, group: i64, old: &str) -> Result<(), 
         "DELETE FROM delivery WHERE (position, offset, day)
              IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?))",
     ];
-    // `failed` says how many are failed now; one that is forgotten is not.
+    // `failed` counts the deliveries that are failed now, without those that were removed.
     sqlx::query(
         "UPDATE counter SET failed = counter.failed - gone.count
          FROM (SELECT d.node, count(*) AS count
@@ -105,8 +106,8 @@ async fn remove(tx: &mut SqliteConnection, group: i64, old: &str) -> Result<(), 
     Ok(())
 }
 
-/// Removes slots that have no rows any more, so that nobody probes them. The
-/// first stays, since every time has to fall in one, and so does the newest.
+/// Removes slots without rows, so that look-ups do not search them. The first one stays, since
+/// every time has to fall in a slot, and so does the newest.
 async fn prune_slots(tx: &mut SqliteConnection, before: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "DELETE FROM slot WHERE start_at > (SELECT min(start_at) FROM slot) AND last_at < ?
@@ -120,10 +121,9 @@ async fn prune_slots(tx: &mut SqliteConnection, before: Timestamp) -> Result<(),
     Ok(())
 }
 
-/// Removes messages, except those that the host still tries to send and those
-/// that wait until they are due. A delayed one is as old as the time at which
-/// it was due. They are looked for before anything is locked: many that wait
-/// may be older than the retention, and are passed over.
+/// Finds old messages, except those that have still to be sent and those that are not due yet.
+/// The age of a delayed one counts from the time at which it was due. A reader finds them,
+/// since many waiting messages may be older than the retention and are skipped.
 async fn old_messages(readers: &SqlitePool, before: Timestamp) -> Result<Vec<i64>, StoreError> {
     sqlx::query_scalar(
         "SELECT m.seq FROM message m INDEXED BY message_time
@@ -141,7 +141,7 @@ async fn old_messages(readers: &SqlitePool, before: Timestamp) -> Result<Vec<i64
     .map_err(fault)
 }
 
-/// Removes the messages that were found, unless one was sent again meanwhile.
+/// Removes the messages that were found, except those that were sent again meanwhile.
 async fn prune_messages(tx: &mut SqliteConnection, old: &[i64]) -> Result<bool, StoreError> {
     if old.is_empty() {
         return Ok(false);
@@ -158,8 +158,8 @@ async fn prune_messages(tx: &mut SqliteConnection, old: &[i64]) -> Result<bool, 
     Ok(old.len() >= CHUNK_ROWS)
 }
 
-/// Removes transactions that ended; their messages have rows of their own. One
-/// whose sender could not be asked all the while ends here.
+/// Removes transactions that ended, whose messages have rows of their own, and abandons those
+/// whose check URL did not answer all the time.
 async fn prune_halves(tx: &mut SqliteConnection, before: Timestamp) -> Result<bool, StoreError> {
     let abandoned = super::half::abandon_unreachable(tx, before, CHUNK_ROWS).await?;
     let removed = sqlx::query(
@@ -173,8 +173,8 @@ async fn prune_halves(tx: &mut SqliteConnection, before: Timestamp) -> Result<bo
     Ok(removed.rows_affected() >= CHUNK_ROWS as u64 || abandoned >= CHUNK_ROWS)
 }
 
-/// Removes writers that nothing refers to any more: their processes ended
-/// long ago, and what one of them still settled would be refused.
+/// Removes writers that no row refers to. Their processes ended long ago, and a settle of one
+/// of them would be refused.
 async fn prune_writers(tx: &mut SqliteConnection, before: Timestamp) -> Result<(), StoreError> {
     sqlx::query(
         "DELETE FROM writer WHERE joined_at < ?
@@ -189,8 +189,8 @@ async fn prune_writers(tx: &mut SqliteConnection, before: Timestamp) -> Result<(
     Ok(())
 }
 
-/// Removes what the message centre is done with. Minutes are for charts of
-/// some hours, whatever the retention.
+/// Removes old audit entries, sessions, minutes, ends of logs and dead letters. Minutes are for
+/// charts of some hours, so the retention does not concern them.
 async fn prune_centre(tx: &mut SqliteConnection, before: Timestamp) -> Result<(), StoreError> {
     let minutes = i64::try_from(MINUTES_KEPT.as_micros()).unwrap_or(i64::MAX);
     super::audits::prune(tx, before.0, CHUNK_ROWS).await?;
@@ -198,7 +198,7 @@ async fn prune_centre(tx: &mut SqliteConnection, before: Timestamp) -> Result<()
         ("DELETE FROM session WHERE expires_at < ?", now().0),
         ("DELETE FROM minute WHERE minute < ?", now().0.saturating_sub(minutes)),
         ("DELETE FROM pace WHERE at < ?", before.0),
-        // Of a topic in which no group stands any more.
+        // Ends of logs of a topic in which no group has a position.
         (
             "DELETE FROM log_end WHERE seen_at < ?
                  AND NOT EXISTS (SELECT 1 FROM position p WHERE p.topic_id = log_end.topic_id AND NOT p.gone)",

@@ -1,4 +1,4 @@
-//! Records of open deliveries that are copied before Kafka removes them.
+//! Copying records of open deliveries before Kafka removes them.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,10 +9,10 @@ use super::SqliteStore;
 use super::columns::Columns;
 use super::error::{commit_fault, fault};
 use crate::store::record_copies::{fenced, fitting};
-use crate::store::{Copies, Endangered, PositionId, RecordCopies, StoreError};
+use crate::store::{Copies, Endangered, PositionId, RecordCopyStore, StoreError};
 
-/// Open rows near their end (`?2` to `?4`) of which only the coordinates are
-/// stored.
+/// Selects from the open rows whose records Kafka removes soon (`?2` to `?4`) and of which only
+/// the coordinates are stored.
 macro_rules! endangered {
     ($select:literal, $then:literal) => {
         concat!(
@@ -26,7 +26,7 @@ macro_rules! endangered {
 }
 
 #[async_trait]
-impl RecordCopies for SqliteStore {
+impl RecordCopyStore for SqliteStore {
     async fn endangered(&self, position: PositionId, near: &NearEnd, limit: u32) -> Result<Endangered, StoreError> {
         let recorded_until = near.recorded_until.map_or(i64::MIN, |until| until.0);
         let sums = sqlx::query(endangered!("SELECT count(*), max(o.offset), min(o.record_time)", ""))
@@ -60,7 +60,7 @@ impl RecordCopies for SqliteStore {
         })
     }
 
-    // The planner would walk over all open rows.
+    // The index is named, since the planner would read all open rows of the position.
     async fn copies(&self, position: PositionId) -> Result<Copies, StoreError> {
         let (count, bytes): (i64, i64) = sqlx::query_as(
             "SELECT count(*), coalesce(sum(copied_bytes), 0) FROM open_delivery INDEXED BY open_delivery_copied

@@ -1,5 +1,4 @@
-//! Redrives: their plans, their states, and the steps in which a host works
-//! through one.
+//! Redrives: their plans, their states, and the steps in which a host works through one.
 
 use std::time::Duration;
 
@@ -13,11 +12,12 @@ use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits, redrive_items};
 use crate::store::redrive::{
     CANCELLED, DueItem, ItemAsk, ItemState, NewRedrive, RedriveId, RedriveItemRow, RedriveLease, RedriveRow,
-    RedriveState, RedriveWish, Redrives,
+    RedriveState, RedriveStore, RedriveWish,
 };
+use crate::store::shared::paging::{number_of, page_of};
 use crate::store::{DeliveryKey, Listing, MAX_PAGE, Page, PositionId, StoreError, WriterId};
 
-/// Columns of a [`RedriveRow`] from `redrive r`.
+/// A statement for the columns of a [`RedriveRow`] from `redrive r`.
 macro_rules! select_redrive {
     ($which:literal) => {
         concat!(
@@ -64,14 +64,8 @@ pub(super) fn unknown(id: RedriveId) -> StoreError {
     StoreError::NotFound(format!("there is no redrive {id}: it is past retention, or the id is none"))
 }
 
-/// A cursor that is a number.
-fn after(page: &Page) -> Result<Option<i64>, StoreError> {
-    let parse = |text: &String| text.parse().map_err(|_| StoreError::NotFound(format!("there is no cursor {text:?}")));
-    page.cursor.as_ref().map(parse).transpose()
-}
-
 #[async_trait]
-impl Redrives for SqliteStore {
+impl RedriveStore for SqliteStore {
     async fn plan_redrive(&self, plan: &NewRedrive) -> Result<RedriveRow, StoreError> {
         let mut tx = self.connections.write().await?;
         let id = super::redrive_plan::write(&mut tx, plan).await?;
@@ -91,17 +85,14 @@ impl Redrives for SqliteStore {
             "WHERE r.id < ?1 AND NOT (r.state = 5 AND r.started_at IS NULL) AND (?2 IS NULL OR g.name IN (SELECT value FROM json_each(?2)))
              ORDER BY r.id DESC LIMIT ?3"
         ))
-        .bind(after(page)?.unwrap_or(i64::MAX))
+        .bind(number_of(page.cursor.as_deref())?.unwrap_or(i64::MAX))
         .bind(groups.map(|groups| json(&groups)).transpose()?)
         .bind(super::slices::rows(limit + 1))
         .fetch_all(&self.connections.readers)
         .await
         .map_err(fault)?;
-        let mut items = rows.iter().map(redrive_row).collect::<Result<Vec<_>, _>>()?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|row| row.id.to_string());
-        Ok(Listing { items, next, truncated: false })
+        let items = rows.iter().map(redrive_row).collect::<Result<_, _>>()?;
+        Ok(page_of(items, limit, |row: &RedriveRow| row.id.to_string()))
     }
 
     async fn redrive_items(&self, id: RedriveId, page: &Page) -> Result<Listing<RedriveItemRow>, StoreError> {
@@ -113,7 +104,7 @@ impl Redrives for SqliteStore {
              WHERE i.redrive = ? AND i.seq > ? ORDER BY i.seq LIMIT ?",
         )
         .bind(id.0)
-        .bind(after(page)?.unwrap_or(0))
+        .bind(number_of(page.cursor.as_deref())?.unwrap_or(0))
         .bind(super::slices::rows(limit + 1))
         .fetch_all(&self.connections.readers)
         .await
@@ -132,11 +123,8 @@ impl Redrives for SqliteStore {
                 finished_at: columns.time_option()?,
             })
         };
-        let mut items = rows.iter().map(item).collect::<Result<Vec<_>, _>>()?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|row| row.seq.to_string());
-        Ok(Listing { items, next, truncated: false })
+        let items = rows.iter().map(item).collect::<Result<_, _>>()?;
+        Ok(page_of(items, limit, |row: &RedriveItemRow| row.seq.to_string()))
     }
 
     async fn wish_redrive(&self, id: RedriveId, wish: RedriveWish) -> Result<RedriveRow, StoreError> {
@@ -185,7 +173,7 @@ impl Redrives for SqliteStore {
         most: u32,
         lease: Duration,
     ) -> Result<Vec<RedriveLease>, StoreError> {
-        // Most of the time there is nothing to do, and looking costs no write.
+        // Checked by a reader first: mostly there is nothing to do.
         let work: i64 = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM redrive WHERE state = 2 OR running > 0)")
             .fetch_one(&self.connections.readers)
             .await
@@ -241,7 +229,7 @@ impl Redrives for SqliteStore {
     }
 }
 
-/// Removes redrives that ended, or were planned and never run, before `before`.
+/// Removes redrives that ended, or were planned and never ran, before `before`.
 pub(super) async fn prune(tx: &mut SqliteConnection, before: Timestamp, chunk: usize) -> Result<bool, StoreError> {
     let items = sqlx::query(
         "DELETE FROM redrive_item WHERE (redrive, seq) IN (

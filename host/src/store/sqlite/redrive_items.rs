@@ -1,5 +1,5 @@
-//! The items of a redrive: which are due, asking for them, and what became of
-//! them.
+//! The items of a redrive: finding those that are due, requesting their reruns, and collecting
+//! their results.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::reruns::{asking_time, reopen_many, wake_many};
 use crate::store::redrive::{
-    DueItem, FORGOTTEN, Found, ItemAsk, ItemState, MAX_STEP, RedriveId, RedriveLease, RedriveState, ReplayRecord, Step,
-    result, step,
+    DueItem, FORGOTTEN, FoundDelivery, ItemAsk, ItemState, MAX_STEP, RedriveId, RedriveLease, RedriveState,
+    ReplayRecord, Step, result, step,
 };
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{DeliveryKey, PositionId, StoreError};
 
-/// Items whose turn it is, with what there is of their deliveries.
+/// Lists the next items, with what the store has of their deliveries.
 pub(super) async fn due(store: &SqliteStore, id: RedriveId, limit: u32) -> Result<Vec<DueItem>, StoreError> {
     let rows = sqlx::query(
         "SELECT i.seq, i.position, i.offset, g.name, p.topic, p.partition, p.listener <> '',
@@ -52,7 +52,8 @@ pub(super) async fn due(store: &SqliteStore, id: RedriveId, limit: u32) -> Resul
         .collect()
 }
 
-/// Does with items what `asks` says; answers how many deliveries were asked for.
+/// Requests the reruns of items or skips them, as `asks` says, and returns how many were
+/// requested.
 pub(super) async fn ask(store: &SqliteStore, lease: &RedriveLease, asks: &[(i64, ItemAsk)]) -> Result<u64, StoreError> {
     let nodes = asks.iter().filter_map(|(_, ask)| match ask {
         ItemAsk::Replay(record) => Some(record.node.as_str()),
@@ -131,7 +132,7 @@ pub(super) async fn ask(store: &SqliteStore, lease: &RedriveLease, asks: &[(i64,
     Ok(asked.unsigned_abs())
 }
 
-/// How many items wait for another attempt.
+/// Counts the items whose delivery waits for its next attempt.
 pub(super) async fn retrying(store: &SqliteStore, id: RedriveId) -> Result<u64, StoreError> {
     let count: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM redrive_item i
@@ -146,10 +147,10 @@ pub(super) async fn retrying(store: &SqliteStore, id: RedriveId) -> Result<u64, 
     Ok(count.unsigned_abs())
 }
 
-/// Writes down what became of items, and ends a redrive that has none left.
+/// Writes the results of items, and ends a redrive that has no item left.
 pub(super) async fn collect(store: &SqliteStore, lease: &RedriveLease) -> Result<(), StoreError> {
-    // Read before the transaction: what is final stays so until somebody
-    // asks again, and then it is this item's result all the same.
+    // Read before the transaction: a delivery that is final stays so until its next rerun is
+    // requested, and then it is this item's result all the same.
     let rows = sqlx::query(
         "SELECT i.seq, d.state, o.held, coalesce(d.reason, o.reason), d.settled_at
          FROM redrive_item i
@@ -222,7 +223,7 @@ pub(super) async fn collect(store: &SqliteStore, lease: &RedriveLease) -> Result
     tx.commit().await.map_err(commit_fault)
 }
 
-/// Whether the lease is the present one, and the redrive in the state.
+/// Reads whether the lease is the present one and the redrive in this state.
 async fn is_ours(
     tx: &mut SqliteConnection,
     lease: &RedriveLease,
@@ -240,7 +241,7 @@ async fn is_ours(
     Ok(found != 0)
 }
 
-/// What there is of the items' deliveries now.
+/// Reads what the store has of the items' deliveries.
 async fn classify(tx: &mut SqliteConnection, id: RedriveId, seqs: &[i64]) -> Result<Vec<SqliteRow>, StoreError> {
     sqlx::query(
         "SELECT i.seq, i.position, i.offset, i.number, i.was_final, d.state, d.number, o.number,
@@ -263,14 +264,14 @@ async fn classify(tx: &mut SqliteConnection, id: RedriveId, seqs: &[i64]) -> Res
     .map_err(fault)
 }
 
-fn found_row(row: &SqliteRow) -> Result<(i64, DeliveryKey, Found), StoreError> {
+fn found_row(row: &SqliteRow) -> Result<(i64, DeliveryKey, FoundDelivery), StoreError> {
     let mut columns = Columns::of(row);
     let seq = columns.take()?;
     let key = DeliveryKey { position: PositionId(columns.take()?), offset: columns.offset()? };
     let (planned, was_final) = (columns.number_option()?, columns.flag()?);
     let (state, number): (Option<i16>, Option<u32>) = (columns.number_option()?, columns.number_option()?);
     let ended = state.and_then(State::from_code).zip(number);
-    let found = Found {
+    let found = FoundDelivery {
         planned,
         was_final,
         ended,
@@ -281,12 +282,12 @@ fn found_row(row: &SqliteRow) -> Result<(i64, DeliveryKey, Found), StoreError> {
     Ok((seq, key, found))
 }
 
-/// Open rows for records that have none any more; they are read from Kafka.
+/// Inserts open rows for deliveries that have no row. Their records are read from Kafka.
 async fn insert_new(
     tx: &mut SqliteConnection,
     new: &[(DeliveryKey, &ReplayRecord)],
     at: Timestamp,
-    words: &super::words::Words,
+    words: &super::words::SqliteWords,
 ) -> Result<(), StoreError> {
     const INSERT: Bulk = Bulk {
         insert: "INSERT INTO open_delivery (position, offset, group_id, state, next_attempt_at, held, asked_at,

@@ -1,4 +1,4 @@
-//! What a redrive's plan is made of.
+//! Writing the plan of a redrive.
 
 use courier_core::status::State;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
@@ -6,6 +6,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use super::columns::{json, now};
 use super::error::fault;
 use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId};
+use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryFilter, StoreError};
 
@@ -48,8 +49,8 @@ pub(super) async fn write(tx: &mut SqliteConnection, plan: &NewRedrive) -> Resul
     Ok(RedriveId(id))
 }
 
-/// Every offset of the ranges is an item. Which of them exist is seen when
-/// they are read.
+/// Inserts an item for every offset of the ranges. Whether its record exists is known only when
+/// it is read.
 async fn replayed(tx: &mut SqliteConnection, id: i64, ranges: &str) -> Result<u64, StoreError> {
     let inserted = sqlx::query(
         "WITH RECURSIVE span (position, at, until) AS (
@@ -68,8 +69,8 @@ async fn replayed(tx: &mut SqliteConnection, id: i64, ranges: &str) -> Result<u6
     Ok(inserted.rows_affected())
 }
 
-/// The deliveries that match, oldest first; answers how many, and whether
-/// there may be more.
+/// Inserts an item for every delivery that matches, oldest first, and returns how many there are
+/// and whether there may be more.
 async fn found(
     tx: &mut SqliteConnection,
     id: i64,
@@ -88,13 +89,13 @@ async fn found(
     );
     query.push(" FROM (SELECT * FROM (");
     if wants_final {
-        push_table(&mut query, group, filter, Table::Final);
+        push_table(&mut query, group, filter, DeliveryTable::Final);
     }
     if wants_final && wants_open {
         query.push(" UNION ALL ");
     }
     if wants_open {
-        push_table(&mut query, group, filter, Table::Open);
+        push_table(&mut query, group, filter, DeliveryTable::Open);
     }
     query.push(") ORDER BY at, position, offset LIMIT ").push_bind(i64::from(MAX_PLANNED) + 1).push(")");
     let inserted = query.build().persistent(false).execute(&mut *tx).await.map_err(fault)?.rows_affected();
@@ -113,37 +114,20 @@ async fn found(
 /// Whether the rows that a filter looks through are more than one plan may.
 async fn is_cut(tx: &mut SqliteConnection, group: i64, filter: &DeliveryFilter) -> Result<bool, StoreError> {
     let mut query = QueryBuilder::<Sqlite>::new("SELECT count(*) FROM (");
-    push_slice(&mut query, group, filter, Table::Final);
+    push_slice(&mut query, group, filter, DeliveryTable::Final);
     query.push(")");
     let rows: i64 = query.build_query_scalar().persistent(false).fetch_one(tx).await.map_err(fault)?;
     Ok(rows >= i64::from(MAX_PLAN_SCAN))
 }
 
-/// The two tables that deliveries stand in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Table {
-    Open,
-    Final,
-}
-
-impl Table {
-    /// Its name, and the time that it goes by.
-    fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Open => ("open_delivery", "received_at"),
-            Self::Final => ("delivery", "settled_at"),
-        }
-    }
-}
-
 /// Appends the rows of a group, state and span of time, oldest first.
-fn push_slice(query: &mut QueryBuilder<Sqlite>, group: i64, filter: &DeliveryFilter, table: Table) {
-    let (name, at) = table.words();
+fn push_slice(query: &mut QueryBuilder<Sqlite>, group: i64, filter: &DeliveryFilter, table: DeliveryTable) {
+    let (name, at) = (table.name(), table.time());
     query.push(format_args!("SELECT {at} AS at, position, offset, number, message_id, type_name, key, fingerprint"));
     query.push(format_args!(" FROM {name} WHERE group_id = ")).push_bind(group);
     match filter.state {
-        // The comparison with a literal makes the partial indexes fit.
-        None | Some(State::HandleFail) if table == Table::Final => query.push(" AND state <> 5 AND state = 4"),
+        // A partial index is used only for a condition with its own literal.
+        None | Some(State::HandleFail) if table == DeliveryTable::Final => query.push(" AND state <> 5 AND state = 4"),
         None => query.push(" AND state IN (3, 4)"),
         Some(state) => query.push(" AND state = ").push_bind(state.code()),
     };
@@ -156,8 +140,8 @@ fn push_slice(query: &mut QueryBuilder<Sqlite>, group: i64, filter: &DeliveryFil
     query.push(format_args!(" ORDER BY {at} LIMIT {MAX_PLAN_SCAN}"));
 }
 
-fn push_table(query: &mut QueryBuilder<Sqlite>, group: i64, filter: &DeliveryFilter, table: Table) {
-    let was_final = i32::from(table == Table::Final);
+fn push_table(query: &mut QueryBuilder<Sqlite>, group: i64, filter: &DeliveryFilter, table: DeliveryTable) {
+    let was_final = i32::from(table == DeliveryTable::Final);
     query.push(format_args!("SELECT at, position, offset, number, {was_final} AS was_final, message_id FROM ("));
     push_slice(query, group, filter, table);
     query.push(") WHERE true");

@@ -1,4 +1,4 @@
-//! What became of outbound rows.
+//! Recording what became of outbound rows.
 
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use super::SqliteStore;
 use super::columns::{json, now};
 use super::error::{commit_fault, fault};
-use super::outbound::held_shards;
+use super::shards::held_shards;
 use crate::store::shared::text::clean;
 use crate::store::{RelayResult, Relayed, StoreError};
 
@@ -34,11 +34,10 @@ impl SqliteStore {
     }
 }
 
-/// Writes the message rows of outbound rows that changed. The one parameter is
-/// a JSON list of [id of the outbound row, partition, offset, reason]. What a
-/// handler published gets its message row here, when it is first heard of. A
-/// message that has a place already keeps it: it was sent twice, and the first
-/// place is the one that people were told.
+/// Writes the message rows of outbound rows that changed. The one parameter is a JSON list of
+/// [id of the outbound row, partition, offset, reason]. A message that a handler published gets
+/// its row here. A message that has a place already keeps it: it was sent twice, and people have
+/// seen the first place.
 macro_rules! message_rows {
     ($state:literal, $retrying:literal, $record:literal) => {
         concat!(
@@ -94,7 +93,7 @@ async fn settle_undelivered(
     .execute(&mut *tx)
     .await
     .map_err(fault)?;
-    // The message keeps the record too, so that a person may send either again.
+    // The message keeps the record too, so that a person can send either of the two again.
     sqlx::query(message_rows!("1", "0", "o.record")).bind(&rows).execute(&mut *tx).await.map_err(fault)?;
     remove(tx, &rows).await
 }
@@ -121,9 +120,8 @@ async fn settle_later(
     Ok(())
 }
 
-/// Removes outbound rows. One that is gone already was sent directly at the
-/// same time, because its hold ran out: the message is twice in Kafka, with
-/// the same id, as after a crash.
+/// Deletes outbound rows. A row that is gone already was sent directly at the same time, because
+/// its hold ran out. Its message is then twice in Kafka with the same id, as after a crash.
 async fn remove(tx: &mut SqliteConnection, rows: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM outbound WHERE id IN (SELECT value ->> 0 FROM json_each(?))")
         .bind(rows)

@@ -1,8 +1,8 @@
-//! Asking that deliveries run again: the one door back into a lane.
+//! Requesting reruns of deliveries. Nothing else brings a delivery back into its lane.
 //!
-//! One that waits for a retry or for a person becomes due. A final one becomes
-//! an open row that is due, in the state in which people saw it fail (or
-//! COMMITTED, if it was handled), with its attempts and their numbers.
+//! A delivery that waits for a retry or for a person becomes due. A final one becomes an open
+//! row that is due, in the state in which it failed, or COMMITTED if it was handled, with its
+//! attempts and their numbers.
 
 use async_trait::async_trait;
 use courier_core::message::Timestamp;
@@ -13,17 +13,18 @@ use super::columns::{expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
 use crate::store::handled_sets::IN_SET;
+use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
-use crate::store::{DeliveryKey, GiveUp, GiveUps, StoreError};
+use crate::store::{DeliveryKey, GiveUp, GiveUpStore, RerunStore, StoreError};
 
-impl SqliteStore {
-    pub(super) async fn ask_delivery(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
+#[async_trait]
+impl RerunStore for SqliteStore {
+    async fn ask(&self, delivery: &DeliveryKey) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
         let asked_at = asking_time(&mut tx).await?;
-        let state: Option<Place> = place(&mut tx, delivery).await?;
-        match state {
-            Some(Place::Open) => wake_many(&mut tx, &[*delivery], asked_at).await?,
-            Some(Place::Final) => {
+        match table_of(&mut tx, delivery).await? {
+            Some(DeliveryTable::Open) => wake_many(&mut tx, &[*delivery], asked_at).await?,
+            Some(DeliveryTable::Final) => {
                 refuse_old_incarnation(&mut tx, delivery).await?;
                 super::broadcast::refuse_gone_listener(&mut tx, delivery).await?;
                 reopen_many(&mut tx, &[*delivery], asked_at).await?;
@@ -36,12 +37,12 @@ impl SqliteStore {
 }
 
 #[async_trait]
-impl GiveUps for SqliteStore {
+impl GiveUpStore for SqliteStore {
     async fn give_up(&self, delivery: &DeliveryKey, give_up: &GiveUp) -> Result<(), StoreError> {
         let mut tx = self.connections.write().await?;
-        match place(&mut tx, delivery).await? {
-            Some(Place::Open) => {}
-            Some(Place::Final) => {
+        match table_of(&mut tx, delivery).await? {
+            Some(DeliveryTable::Open) => {}
+            Some(DeliveryTable::Final) => {
                 return Err(StoreError::Conflict("the delivery is final: there is nothing to give up".to_owned()));
             }
             None => return Err(absent(&mut tx, delivery).await?),
@@ -67,13 +68,8 @@ impl GiveUps for SqliteStore {
     }
 }
 
-/// The table that a delivery stands in.
-enum Place {
-    Open,
-    Final,
-}
-
-async fn place(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<Option<Place>, StoreError> {
+/// Reads which table a delivery stands in; `None` for an unknown one.
+async fn table_of(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<Option<DeliveryTable>, StoreError> {
     let found: Option<i64> = sqlx::query_scalar(
         "SELECT 1 FROM open_delivery WHERE position = ?1 AND offset = ?2
          UNION ALL SELECT 0 FROM delivery WHERE position = ?1 AND offset = ?2",
@@ -83,12 +79,11 @@ async fn place(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<Opti
     .fetch_optional(tx)
     .await
     .map_err(fault)?;
-    Ok(found.map(|open| if open == 1 { Place::Open } else { Place::Final }))
+    Ok(found.map(|open| if open == 1 { DeliveryTable::Open } else { DeliveryTable::Final }))
 }
 
-/// The time of the first of some wishes; each one after it has the next
-/// microsecond. Owners read wishes by `asked_at > since`, a page at a time, so
-/// that no two may have the same.
+/// The time of the first of some requests; each one after it has the next microsecond. Owners
+/// read `asked_at > since`, a page at a time, so that no two requests may have the same time.
 pub(super) async fn asking_time(tx: &mut SqliteConnection) -> Result<Timestamp, StoreError> {
     let last: Option<i64> = sqlx::query_scalar("SELECT max(asked_at) FROM open_delivery WHERE asked_at IS NOT NULL")
         .fetch_one(tx)
@@ -97,16 +92,15 @@ pub(super) async fn asking_time(tx: &mut SqliteConnection) -> Result<Timestamp, 
     Ok(last.map_or(now(), |last| now().max(Timestamp(last.saturating_add(1)))))
 }
 
-/// Keys with the times of their wishes, as a parameter.
+/// Encodes keys with the times of their requests as one parameter.
 fn wishes(deliveries: &[DeliveryKey], from: Timestamp) -> Result<String, StoreError> {
     let wishes: Vec<(i64, i64, i64)> =
         (from.0..).zip(deliveries).map(|(at, key)| (key.position.0, key.offset.0, at)).collect();
     json(&wishes)
 }
 
-/// Makes open deliveries due, with all their attempts before them. One that
-/// waits behind its lane's head (COMMITTED) runs in its turn, and has no time to
-/// be brought forward.
+/// Makes open deliveries due, with all their attempts unused. A delivery that waits behind its
+/// lane's head (COMMITTED) runs in its turn, and has no due time to be brought forward.
 pub(super) async fn wake_many(
     tx: &mut SqliteConnection,
     deliveries: &[DeliveryKey],
@@ -128,9 +122,8 @@ pub(super) async fn wake_many(
     expect_rows("asking for open deliveries", deliveries.len(), asked.rows_affected())
 }
 
-/// Turns final deliveries into open ones that are due. Their attempts stay,
-/// and one that only its final row tells of is written down before that row
-/// goes; their records stay where they are.
+/// Makes final deliveries open ones that are due. Their attempts and records stay. An attempt
+/// that only the final row has is inserted before that row is deleted.
 pub(super) async fn reopen_many(
     tx: &mut SqliteConnection,
     deliveries: &[DeliveryKey],
@@ -140,8 +133,8 @@ pub(super) async fn reopen_many(
         return Ok(());
     }
     let wishes = wishes(deliveries, from)?;
-    // A delivery handled at once has no row in `attempt`: its final row says
-    // the same, and must leave it behind.
+    // A delivery that was handled at once has no row in `attempt`, since its final row has the
+    // same columns.
     sqlx::query(
         "INSERT INTO attempt (position, offset, number, counted, version, node, started_at, finished_at, verdict,
              reason, fingerprint)
@@ -193,8 +186,8 @@ pub(super) async fn reopen_many(
     expect_rows("removing the final rows of deliveries that are open again", deliveries.len(), removed.rows_affected())
 }
 
-/// Why a delivery without any row cannot be asked for: it is on its first
-/// flight when its offset is at or past the position.
+/// The error for a delivery without any row. Its first attempt has not ended when its offset is
+/// at or past the position.
 async fn absent(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<StoreError, StoreError> {
     let next: Option<i64> = sqlx::query_scalar("SELECT next FROM position WHERE id = ?")
         .bind(delivery.position.0)
@@ -215,8 +208,8 @@ async fn absent(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<Sto
     })
 }
 
-/// A delivery of a topic that was deleted has no partition whose owner could
-/// run it; as an open row it would stay for ever.
+/// Refuses a delivery of a topic that was deleted. Its partition has no owner that could run it,
+/// and as an open row it would stay for ever.
 async fn refuse_old_incarnation(tx: &mut SqliteConnection, delivery: &DeliveryKey) -> Result<(), StoreError> {
     if is_current(tx, delivery.position.0).await? {
         return Ok(());
@@ -224,8 +217,7 @@ async fn refuse_old_incarnation(tx: &mut SqliteConnection, delivery: &DeliveryKe
     Err(StoreError::Conflict(format!("the topic of offset {} was created anew since", delivery.offset)))
 }
 
-/// Whether a position is of the topic that has its name now, and in a partition
-/// that this topic has.
+/// Whether a position belongs to the present topic and to a partition that this topic has.
 pub(super) async fn is_current(tx: &mut SqliteConnection, position: i64) -> Result<bool, StoreError> {
     let newer: i64 = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM position p JOIN position n ON n.group_id = p.group_id AND n.topic = p.topic

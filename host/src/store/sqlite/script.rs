@@ -1,9 +1,8 @@
-//! Several statements in one trip to the connection's thread.
+//! Several statements in one round trip to the connection's thread.
 //!
-//! A connection has a thread of its own, and each statement is a trip to it and
-//! back. On a busy machine the two changes of threads take far longer than most
-//! statements, so that those which need not wait for each other's answers travel
-//! together.
+//! A connection has a thread of its own, and each statement is a round trip to it. On a busy
+//! machine the two changes of threads take far longer than most statements. So statements that
+//! do not need each other's answers are sent together.
 
 use futures::TryStreamExt;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
@@ -12,17 +11,17 @@ use sqlx::{Arguments, AssertSqlSafe, Either, Encode, Executor, Sqlite, SqliteCon
 use super::error::fault;
 use crate::store::StoreError;
 
-/// Statements and their values, each `?` of them in its turn.
+/// Statements and the values of their `?`, in order.
 #[derive(Default)]
 pub struct Script {
     sql: String,
-    /// How many they are.
+    /// The number of statements.
     statements: usize,
     /// The values.
     pub arguments: SqliteArguments,
 }
 
-/// What a statement of a script answered.
+/// The answer of a statement.
 #[derive(Default)]
 pub struct Answer {
     /// Its rows.
@@ -32,8 +31,8 @@ pub struct Answer {
 }
 
 impl Script {
-    /// Adds a statement to the end. Its text should not differ from time to
-    /// time: a script is prepared once for each text that it has as a whole.
+    /// Adds a statement. Its text should be the same each time, since a script is prepared once
+    /// for each text that it has as a whole.
     pub fn push(&mut self, statement: &str) {
         if !self.sql.is_empty() {
             self.sql.push(';');
@@ -47,16 +46,15 @@ impl Script {
         self.arguments.add(value).map_err(|error| StoreError::Data(error.to_string()))
     }
 
-    /// The same statements, in a transaction that they begin. Nothing that
-    /// writes ever begins deferred: a transaction that read and then wants to
-    /// write fails at once, whatever the busy timeout says.
+    /// Puts the statements into a transaction that they begin. It begins immediately and not
+    /// deferred: a deferred transaction that reads and then writes may fail at once, whatever
+    /// the busy timeout is.
     #[must_use]
     pub fn in_transaction(self) -> Self {
         Self { sql: format!("BEGIN IMMEDIATE;{}", self.sql), statements: self.statements + 1, ..self }
     }
 
-    /// Runs the statements and answers for each. It ends with the first that
-    /// fails.
+    /// Runs the statements and returns the answer of each. The first one that fails ends it.
     pub async fn run(self, connection: &mut SqliteConnection) -> Result<Vec<Answer>, StoreError> {
         let mut answers = Vec::new();
         if self.sql.is_empty() {
@@ -73,8 +71,7 @@ impl Script {
                 }
             }
         }
-        // A connection whose thread ends in the middle answers no more, and
-        // fails nothing.
+        // A connection whose thread ends in the middle returns fewer answers and no error.
         if answers.len() < self.statements {
             return Err(fault(sqlx::Error::WorkerCrashed));
         }

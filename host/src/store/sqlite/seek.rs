@@ -1,4 +1,4 @@
-//! Moving positions, and what owners look at of their own accord.
+//! Moving positions, and what owners read to notice it.
 
 use async_trait::async_trait;
 use courier_core::message::Offset;
@@ -10,11 +10,11 @@ use super::open_rows::{open_row, select_open};
 use super::positions::record_lost;
 use super::reruns::{asking_time, is_current, reopen_many};
 use super::{SqliteStore, audits};
-use crate::store::seek::{MAX_SOUGHT, SeekMove, Seeks};
+use crate::store::seek::{MAX_SOUGHT, SeekMove, SeekStore};
 use crate::store::{DeliveryKey, OpenRow, PositionId, StoreError};
 
 #[async_trait]
-impl Seeks for SqliteStore {
+impl SeekStore for SqliteStore {
     async fn seek(&self, moves: &[SeekMove], why: &str) -> Result<Vec<Offset>, StoreError> {
         let mut tx = self.connections.write().await?;
         let (mut before, mut again) = (Vec::with_capacity(moves.len()), Vec::new());
@@ -55,7 +55,7 @@ impl Seeks for SqliteStore {
     }
 }
 
-/// Moves a position and fences its owner; adds what is to run again.
+/// Moves a position and fences its owner, and adds the deliveries that are to run again.
 async fn move_one(
     tx: &mut SqliteConnection,
     one: &SeekMove,
@@ -83,8 +83,8 @@ async fn move_one(
         return Ok(Offset(next));
     }
     super::handled_sets::forget(tx, one.position.0, one.to, Offset(next)).await?;
-    // What was finished ahead of the old position is known to its owner only
-    // as settled; it is not asked for, and the next owner knows it too.
+    // A delivery that ended above the old position does not run again; the next owner knows it
+    // as settled.
     let offsets: Vec<i64> = sqlx::query_scalar(
         "SELECT offset FROM delivery WHERE position = ? AND offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
     )

@@ -1,12 +1,12 @@
-//! One settle: many outcomes, one transaction.
+//! Settling: one transaction makes the outcomes of a batch durable.
 //!
-//! The order within it is the same as in the other dialect: the writer's
-//! sequence, then the positions under their epochs, then the check of open
-//! rows, and only then what is written. Nothing else writes meanwhile, since
-//! SQLite has one writer, so that what was read stays true until the commit.
+//! The order within it is that of the other dialect: the writer's sequence, the positions under
+//! their epochs, the check of open rows, and then the writes. SQLite has one writer, so that
+//! whatever was read stays true until the commit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use async_trait::async_trait;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::sqlite::SqliteRow;
@@ -18,28 +18,15 @@ use super::columns::{expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::handled_sets;
 use super::script::Script;
-use super::settle_open::{check_open_rows, remove_finished, write_open};
+use super::settle_open::{Owned, check_open_rows, remove_finished, write_open};
 use super::settle_rows::{Line, write_attempts, write_final, write_records};
 use super::slots::Slots;
 use crate::store::shared::text::clean;
-use crate::store::{Becomes, OutcomeRow, Part, Settled, StoreError, WriterId};
+use crate::store::{Becomes, OutcomeRow, Part, SettleStore, Settled, StoreError, WriterId};
 
-/// A part that its writer still owns.
-pub(super) struct Owned<'p> {
-    pub(super) part: &'p Part,
-    pub(super) group: i64,
-    /// Whether the position has open rows at all; most have none, and their
-    /// outcomes need no look at each row.
-    pub(super) has_open: bool,
-}
-
-impl SqliteStore {
-    pub(super) async fn settle_parts(
-        &self,
-        writer: WriterId,
-        sequence: i64,
-        parts: &[Part],
-    ) -> Result<Settled, StoreError> {
+#[async_trait]
+impl SettleStore for SqliteStore {
+    async fn settle(&self, writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Settled, StoreError> {
         self.words.learn(&self.connections, words_of(parts)).await?;
         let (mut tx, head) = self.connections.write_after(head(writer, sequence, parts)?).await?;
         let [advanced, positions, slots] = head.as_slice() else {
@@ -85,6 +72,19 @@ impl SqliteStore {
         tx.commit().await.map_err(commit_fault)?;
         Ok(Settled { stale })
     }
+
+    async fn sequence(&self, writer: WriterId) -> Result<i64, StoreError> {
+        // Read on the writing connection: after a commit whose answer was lost, its transaction
+        // has to end before the sequence is read.
+        let mut tx = self.connections.write().await?;
+        let sequence: Option<i64> = sqlx::query_scalar("SELECT sequence FROM writer WHERE id = ?")
+            .bind(writer.0)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(fault)?;
+        tx.commit().await.map_err(fault)?;
+        sequence.ok_or_else(|| StoreError::NotFound(format!("there is no writer {}", writer.0)))
+    }
 }
 
 /// The nodes and versions that the parts name.
@@ -95,9 +95,9 @@ fn words_of(parts: &[Part]) -> impl Iterator<Item = &str> + Send {
     })
 }
 
-/// Takes the writer's next sequence number, in the transaction that it is for
-/// (if the answer to the commit is lost, the number tells what became of it),
-/// and asks for what the outcomes are held to.
+/// Raises the writer's sequence, in the transaction that it numbers, so that the sequence tells
+/// whether a commit without an answer took place; then reads what the outcomes are checked
+/// against.
 fn head(writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Script, StoreError> {
     let mut head = Script::default();
     head.push("UPDATE writer SET sequence = sequence + 1 WHERE id = ? AND sequence = ?");
@@ -117,7 +117,7 @@ fn head(writer: WriterId, sequence: i64, parts: &[Part]) -> Result<Script, Store
     Ok(head)
 }
 
-/// Why the writer did not stand where the settle believes.
+/// The error for a sequence that was not raised.
 async fn not_in_turn(tx: &mut SqliteConnection, writer: WriterId, sequence: i64) -> Result<StoreError, StoreError> {
     let at: Option<i64> = sqlx::query_scalar("SELECT sequence FROM writer WHERE id = ?")
         .bind(writer.0)
@@ -130,7 +130,7 @@ async fn not_in_turn(tx: &mut SqliteConnection, writer: WriterId, sequence: i64)
     })
 }
 
-/// Tells the parts whose epoch is the present one from those that are stale.
+/// Splits the parts into those whose epoch is the present one and those that are stale.
 fn owned<'p>(positions: &[SqliteRow], parts: &'p [Part]) -> Result<(Vec<Owned<'p>>, Vec<usize>), StoreError> {
     let mut present = HashMap::with_capacity(positions.len());
     for row in positions {
@@ -152,8 +152,8 @@ fn read4(row: &SqliteRow) -> Result<(i64, i64, i64, i64), StoreError> {
     Ok((at(0)?, at(1)?, at(2)?, at(3)?))
 }
 
-/// Writes the state values of successes in the order they were decided, so
-/// that the last one of a key stays.
+/// Writes the state values of successes in the order in which they were decided, so that the last
+/// one of a key stays.
 async fn write_state_values(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
     const PUT: Bulk = Bulk {
         insert: "INSERT INTO state_value (group_id, key, value, written_at)",
@@ -176,7 +176,7 @@ async fn write_state_values(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Re
     })
     .await?;
     for ((group, key), _) in last.iter().filter(|(_, value)| value.is_none()) {
-        // No row is what the handler asked for, so that none to delete is fine.
+        // Nothing to delete is no error, since the handler wants no row.
         sqlx::query("DELETE FROM state_value WHERE group_id = ? AND key = ?")
             .bind(group)
             .bind(key.as_ref())
@@ -187,8 +187,8 @@ async fn write_state_values(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Re
     Ok(())
 }
 
-/// Moves the positions on, never back: a claim may have skipped further.
-/// Answers how many.
+/// Moves the positions forward, never back, since a claim may have skipped further. Returns how
+/// many.
 fn move_positions(script: &mut Script, owned: &[Owned<'_>]) -> Result<usize, StoreError> {
     let mut moves: BTreeMap<i64, i64> = BTreeMap::new();
     for Owned { part, .. } in owned {
@@ -203,7 +203,7 @@ fn move_positions(script: &mut Script, owned: &[Owned<'_>]) -> Result<usize, Sto
     Ok(moves.len())
 }
 
-/// Adds to the groups' counters what ended here.
+/// Adds the deliveries that ended to the groups' counters.
 fn count(script: &mut Script, lines: &[Line<'_>]) -> Result<(), StoreError> {
     let mut sums: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
     for line in lines {

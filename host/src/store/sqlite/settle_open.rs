@@ -1,4 +1,4 @@
-//! The part of a settle that concerns open rows.
+//! The statements of a settle on open rows.
 
 use std::collections::BTreeSet;
 
@@ -9,12 +9,19 @@ use sqlx::{Arguments, SqliteConnection};
 use super::bulk::Bulk;
 use super::columns::{expect_rows, json};
 use super::error::fault;
-use super::settle::Owned;
 use super::settle_rows::Line;
-use crate::store::{Becomes, OutcomeRow, StoreError};
+use crate::store::{Becomes, OutcomeRow, Part, StoreError};
 
-/// Each outcome says whether its delivery has an open row; here it is held to
-/// that, so that an owner that lost track of its deliveries writes nothing.
+/// A part that its writer still owns.
+pub(super) struct Owned<'p> {
+    pub(super) part: &'p Part,
+    pub(super) group: i64,
+    /// Whether the position has open rows. Most have none, and then single rows need no check.
+    pub(super) has_open: bool,
+}
+
+/// Checks that each delivery has an open row or none, as its outcome says, so that an owner which
+/// is wrong about its deliveries writes nothing.
 pub(super) async fn check_open_rows(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result<(), StoreError> {
     let outcomes = &owned.part.outcomes;
     let wrong = |outcome: &OutcomeRow| {
@@ -42,8 +49,8 @@ pub(super) async fn check_open_rows(tx: &mut SqliteConnection, owned: &Owned<'_>
     misled.map_or(Ok(()), |outcome| Err(wrong(outcome)))
 }
 
-/// A delivery that is parked must not be final already: it would be twice
-/// among what people see, and run a second time.
+/// Checks that no delivery that is parked is final already: it would be twice in the lists, and
+/// run a second time.
 async fn check_not_final(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result<(), StoreError> {
     let is_new = |outcome: &&OutcomeRow| !outcome.had_row && matches!(outcome.to, Becomes::Open { .. });
     let offsets: Vec<i64> = owned.part.outcomes.iter().filter(is_new).map(|outcome| outcome.offset.0).collect();
@@ -97,9 +104,8 @@ pub(super) async fn remove_finished(tx: &mut SqliteConnection, owned: &Owned<'_>
     Ok(())
 }
 
-/// Inserts open rows, or changes those that are there. Which of them are there
-/// was checked before. When somebody asked for a delivery stays as it is: the
-/// wish may have come while the attempt ran, and its owner reads it by time.
+/// Inserts open rows or updates those that exist, which was checked before. The time of a request
+/// stays: it may have come while the attempt ran, and the owner reads requests by time.
 pub(super) async fn write_open(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
     const UPSERT: Bulk = Bulk {
         insert: "INSERT INTO open_delivery (position, offset, group_id, state, next_attempt_at, held, record_time,

@@ -1,4 +1,4 @@
-//! The rows of a settle: deliveries, their records and their attempts.
+//! The statements of a settle on deliveries, their records and their attempts.
 
 use courier_core::message::Timestamp;
 use courier_core::status::State;
@@ -10,11 +10,11 @@ use super::bulk::Bulk;
 use super::columns::expect_rows;
 use super::script::{Answer, Script};
 use super::slots::Slots;
-use super::words::Words;
+use super::words::SqliteWords;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{AttemptRow, Becomes, OutcomeRow, PositionId, StoreError};
 
-/// An outcome with what its rows need beside it.
+/// An outcome and what its rows need beside it.
 pub(super) struct Line<'o> {
     pub position: PositionId,
     pub group: i64,
@@ -24,15 +24,20 @@ pub(super) struct Line<'o> {
 }
 
 impl<'o> Line<'o> {
-    /// Looks the words up and refuses a state that no such row can have.
-    pub fn new(position: PositionId, group: i64, outcome: &'o OutcomeRow, words: &Words) -> Result<Self, StoreError> {
+    /// Looks up the words of an outcome, and refuses a state that no such row can have.
+    pub fn new(
+        position: PositionId,
+        group: i64,
+        outcome: &'o OutcomeRow,
+        words: &SqliteWords,
+    ) -> Result<Self, StoreError> {
         outcome.check()?;
         let number = |text: &str| words.number(text).map_err(|error| StoreError::Bug(error.to_string()));
         let version = outcome.version.as_deref().map(number).transpose()?;
         Ok(Self { position, group, node: number(&outcome.node)?, version, outcome })
     }
 
-    /// The columns that open and final rows end with alike.
+    /// Binds the columns with which open and final rows both end.
     pub(super) fn bind_rest(&self, arguments: &mut SqliteArguments) -> Result<(), BoxDynError> {
         let outcome = self.outcome;
         arguments.add(outcome.record_time.0)?;
@@ -52,7 +57,8 @@ impl<'o> Line<'o> {
     }
 }
 
-/// Inserts the final rows after `before`, whose answers it gives.
+/// Runs `before` and inserts the final rows in the same round trip. Returns the answers of
+/// `before`.
 pub(super) async fn write_final(
     tx: &mut SqliteConnection,
     mut before: Script,
@@ -93,7 +99,7 @@ pub(super) async fn write_final(
     Ok(answers)
 }
 
-/// Keeps the records that came with open and failed deliveries.
+/// Inserts the records of open and failed deliveries.
 pub(super) async fn write_records(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
     const KEEP: Bulk = Bulk {
         insert: "INSERT INTO kept_record (position, offset, record)",
@@ -118,11 +124,11 @@ pub(super) async fn write_records(tx: &mut SqliteConnection, lines: &[Line<'_>])
     Ok(())
 }
 
-/// Inserts the attempts that are kept.
+/// Inserts the attempts that get rows.
 pub(super) async fn write_attempts(
     tx: &mut SqliteConnection,
     lines: &[Line<'_>],
-    words: &Words,
+    words: &SqliteWords,
 ) -> Result<(), StoreError> {
     const INSERT: Bulk = Bulk {
         insert: "INSERT INTO attempt (position, offset, number, counted, version, node, started_at, finished_at,

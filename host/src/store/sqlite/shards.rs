@@ -2,23 +2,22 @@
 
 use std::time::Duration;
 
-use super::SqliteStore;
-use super::columns::{Columns, now};
-use super::error::{commit_fault, fault};
-use crate::store::{StoreError, WriterId};
+use async_trait::async_trait;
+use sqlx::SqliteConnection;
 
-impl SqliteStore {
-    pub(super) async fn lease_relay_shards(
-        &self,
-        writer: WriterId,
-        want: u32,
-        lease: Duration,
-    ) -> Result<Vec<(i32, i64)>, StoreError> {
+use super::SqliteStore;
+use super::columns::{Columns, json, now};
+use super::error::{commit_fault, fault};
+use crate::store::{ShardStore, StoreError, WriterId};
+
+#[async_trait]
+impl ShardStore for SqliteStore {
+    async fn lease_shards(&self, writer: WriterId, want: u32, lease: Duration) -> Result<Vec<(i32, i64)>, StoreError> {
         let mut tx = self.connections.write().await?;
         let now = now();
         let want = i64::from(want);
-        // Nobody took what is still under this writer's name, even if its
-        // lease ran out: it goes on under the same epoch.
+        // A shard that still has this writer was taken by no other host, also when its lease ran
+        // out, and goes on under the same epoch.
         sqlx::query(
             "UPDATE relay_shard SET writer_id = NULL, lease_until = 0
              WHERE shard IN (SELECT shard FROM relay_shard WHERE writer_id = ? ORDER BY shard LIMIT -1 OFFSET ?)",
@@ -62,4 +61,16 @@ impl SqliteStore {
         shards.sort_unstable();
         Ok(shards)
     }
+}
+
+/// Reads which of `shards` still have these epochs.
+pub(super) async fn held_shards(tx: &mut SqliteConnection, shards: &[(i32, i64)]) -> Result<Vec<i32>, StoreError> {
+    sqlx::query_scalar(
+        "SELECT s.shard FROM relay_shard s
+         JOIN json_each(?) h ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1",
+    )
+    .bind(json(&shards)?)
+    .fetch_all(tx)
+    .await
+    .map_err(fault)
 }

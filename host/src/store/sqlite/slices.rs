@@ -1,9 +1,8 @@
-//! Lists, newest first, by the index that narrows them most.
+//! Pages of lists, newest first, by the index that narrows them most.
 //!
-//! A list walks one or several ranges of an index from new to old. What the
-//! index does not say is filtered on the way, and the walk ends after a
-//! bounded number of rows: then the page says that it is truncated, and its
-//! cursor goes on where the walk ended, so that nothing is ever passed over.
+//! A list walks one or several ranges of an index from new to old and filters their rows. The walk
+//! ends after a bounded number of rows. The page is truncated then, and its cursor leads to where
+//! the walk ended, so that no row is skipped.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,19 +10,20 @@ use sqlx::{QueryBuilder, Sqlite, SqlitePool};
 
 use super::columns::Columns;
 use super::error::fault;
+use crate::store::shared::paging::no_cursor;
 use crate::store::{Listing, MAX_PAGE, Page, StoreError};
 
-/// Rows one list may look at, over all the ranges it walks.
+/// Most rows that one page reads, over all ranges.
 pub(super) const SLICE_ROWS: usize = 50_000;
-/// Rows that each range may look at even if there are many ranges.
+/// Rows that each range may read even if there are many ranges.
 const LEAST_SLICE_ROWS: usize = 1_000;
 
-/// A place in a list: the row's time, then what tells rows of one time apart.
-/// Lists go down in it.
+/// A place in a list: the row's time, then two numbers that tell rows of one time apart. Lists
+/// descend by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place(pub [i64; 3]);
+pub(super) struct ListPlace(pub [i64; 3]);
 
-impl Place {
+impl ListPlace {
     fn encode(self) -> String {
         URL_SAFE_NO_PAD.encode(self.0.map(|number| number.to_string()).join("."))
     }
@@ -35,23 +35,21 @@ impl Place {
     }
 }
 
-/// Where a page begins and how many rows it may have.
-pub(super) fn start(page: &Page) -> Result<(Option<Place>, usize), StoreError> {
+/// Reads where a page begins and how many rows it may have.
+pub(super) fn start(page: &Page) -> Result<(Option<ListPlace>, usize), StoreError> {
     let after = match &page.cursor {
         None => None,
-        Some(cursor) => {
-            Some(Place::decode(cursor).ok_or_else(|| StoreError::NotFound(format!("there is no cursor {cursor:?}")))?)
-        }
+        Some(cursor) => Some(ListPlace::decode(cursor).ok_or_else(|| no_cursor(cursor))?),
     };
     Ok((after, page.limit.clamp(1, MAX_PAGE) as usize))
 }
 
-/// What a range answered.
+/// The rows of a range.
 pub(super) struct Slice<T> {
     /// Rows that pass the filter, newest first, one more than fits the page.
-    pub rows: Vec<(Place, T)>,
-    /// Where the walk ended before the range did.
-    pub ended: Option<Place>,
+    pub rows: Vec<(ListPlace, T)>,
+    /// Where the walk ended, if the range has more rows.
+    pub ended: Option<ListPlace>,
 }
 
 /// A number of rows as a parameter.
@@ -59,33 +57,33 @@ pub(super) fn rows(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-/// How many rows each of `ranges` ranges may look at.
+/// How many rows each of `ranges` ranges may read.
 pub(super) fn share(ranges: usize) -> usize {
     (SLICE_ROWS / ranges.max(1)).max(LEAST_SLICE_ROWS)
 }
 
-/// Where the walk over a range ends if the range has more than `share` rows:
-/// `places` selects the three columns of the range's places, newest first.
+/// Reads where the walk over a range ends if the range has more than `share` rows. `places`
+/// selects the three columns of the range's places, newest first.
 pub(super) async fn end_of_slice(
     readers: &SqlitePool,
     mut places: QueryBuilder<Sqlite>,
     share: usize,
-) -> Result<Option<Place>, StoreError> {
+) -> Result<Option<ListPlace>, StoreError> {
     places.push(" LIMIT 1 OFFSET ").push_bind(rows(share - 1));
     let row = places.build().fetch_optional(readers).await.map_err(fault)?;
     row.map(|row| {
         let mut columns = Columns::of(&row);
-        Ok(Place([columns.take()?, columns.take()?, columns.take()?]))
+        Ok(ListPlace([columns.take()?, columns.take()?, columns.take()?]))
     })
     .transpose()
 }
 
-/// One page out of the answers of all ranges.
+/// Merges the rows of all ranges into one page.
 pub(super) fn merge<T>(slices: Vec<Slice<T>>, limit: usize) -> Listing<T> {
-    // Below the highest end, a range that ended early may have rows that
-    // nobody looked at; what others have there waits for the next page.
+    // Below the highest end, a range whose walk ended may have rows that were not read. The rows of
+    // the other ranges there wait for the next page.
     let ended = slices.iter().filter_map(|slice| slice.ended).max();
-    let mut rows: Vec<(Place, T)> = slices.into_iter().flat_map(|slice| slice.rows).collect();
+    let mut rows: Vec<(ListPlace, T)> = slices.into_iter().flat_map(|slice| slice.rows).collect();
     rows.retain(|(place, _)| ended.is_none_or(|ended| *place >= ended));
     rows.sort_by_key(|(place, _)| std::cmp::Reverse(*place));
     let full = rows.len() > limit;
@@ -93,7 +91,7 @@ pub(super) fn merge<T>(slices: Vec<Slice<T>>, limit: usize) -> Listing<T> {
     let next = if full { rows.last().map(|(place, _)| *place) } else { ended };
     Listing {
         items: rows.into_iter().map(|(_, row)| row).collect(),
-        next: next.map(Place::encode),
+        next: next.map(ListPlace::encode),
         truncated: !full && ended.is_some(),
     }
 }
@@ -103,19 +101,19 @@ mod tests {
     use super::*;
 
     fn slice(times: &[i64], ended: Option<i64>) -> Slice<i64> {
-        let rows = times.iter().map(|time| (Place([*time, 0, 0]), *time)).collect();
-        Slice { rows, ended: ended.map(|time| Place([time, 0, 0])) }
+        let rows = times.iter().map(|time| (ListPlace([*time, 0, 0]), *time)).collect();
+        Slice { rows, ended: ended.map(|time| ListPlace([time, 0, 0])) }
     }
 
     fn cursor(time: i64) -> Option<String> {
-        Some(Place([time, 0, 0]).encode())
+        Some(ListPlace([time, 0, 0]).encode())
     }
 
     #[test]
     fn a_cursor_leads_back_to_its_place() {
-        let place = Place([i64::MIN, 0, i64::MAX]);
-        assert_eq!(Place::decode(&place.encode()), Some(place));
-        assert_eq!(Place::decode("not a cursor"), None);
+        let place = ListPlace([i64::MIN, 0, i64::MAX]);
+        assert_eq!(ListPlace::decode(&place.encode()), Some(place));
+        assert_eq!(ListPlace::decode("not a cursor"), None);
     }
 
     #[test]

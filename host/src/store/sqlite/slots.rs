@@ -1,12 +1,11 @@
-//! Slots of final rows: runs of time that keep the indexes by message and key
-//! small where they are written.
+//! Slots of final rows: spans of time by which the indexes by message and key are divided, so that
+//! their writes stay local.
 //!
-//! Message ids and keys come in no order. In one index over millions of rows,
-//! a settle of a thousand rows would change a thousand pages and write four
-//! megabytes for them. In an index that begins with the slot it changes the
-//! few pages of the newest slot, whatever the size of the table, and retention
-//! empties the oldest slot in the same way. The price is that a look-up probes
-//! every slot, some microseconds each, which only people pay.
+//! Message ids and keys come in no order. In one index over millions of rows, a settle of a
+//! thousand rows would change a thousand pages and write four megabytes. In an index that begins
+//! with the slot it changes the few pages of the newest slot, whatever the size of the table, and
+//! retention empties the oldest slot in the same way. The price is that a look-up searches every
+//! slot, at some microseconds each, which only lists and searches do.
 
 use courier_core::message::Timestamp;
 use sqlx::Row;
@@ -16,8 +15,8 @@ use super::error::fault;
 use super::script::Script;
 use crate::store::StoreError;
 
-/// Rows after which the next slot begins. Twice as many would halve the probes
-/// of a look-up, and double the pages that a settle changes.
+/// Rows after which the next slot begins. Twice as many would halve the slots that a look-up
+/// searches, and double the pages that a settle changes.
 const SLOT_ROWS: i64 = 4_096;
 
 /// The slots that some final rows fall in.
@@ -36,18 +35,18 @@ impl Slots {
         script.bind(oldest.0)
     }
 
-    /// What was answered.
+    /// Reads the answer of [`ask`](Self::ask).
     pub fn of(rows: &[SqliteRow]) -> Result<Self, StoreError> {
         let starts = rows.iter().map(|row| row.try_get(0).map_err(fault)).collect::<Result<_, _>>()?;
         Ok(Self { starts })
     }
 
-    /// Counts `rows` into the newest slot, and begins the next one behind them
-    /// if it is full now: after everything in the full slot, so that no row of
-    /// it would fall in the new one. At the end of time none can begin.
+    /// Counts `rows` into the newest slot, and begins the next slot if that is full. The next one
+    /// begins after every row of the full slot, so that none of them falls into it. At the end of
+    /// time no slot can begin.
     ///
-    /// Rows of an older slot are counted there as well; they are few, and the
-    /// size of a slot is a rule of thumb.
+    /// Rows of an older slot are counted in the newest as well; they are few, and the size of a
+    /// slot need not be exact.
     pub fn fill(script: &mut Script, rows: usize, latest: Timestamp) -> Result<(), StoreError> {
         script.push(
             "UPDATE slot SET rows = rows + ?, last_at = max(last_at, ?)
@@ -65,7 +64,7 @@ impl Slots {
 
     /// The start of the slot that `time` falls in.
     pub fn start_of(&self, time: Timestamp) -> i64 {
-        // The first slot begins at the beginning of time.
+        // The first slot begins at the least time.
         self.starts.iter().copied().find(|start| *start <= time.0).unwrap_or(i64::MIN)
     }
 }

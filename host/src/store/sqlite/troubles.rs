@@ -10,15 +10,16 @@ use super::columns::{Columns, json};
 use super::error::fault;
 use super::settle_rows::Line;
 use super::slices::rows;
+use crate::store::shared::paging::{key_cursor, key_of, page_of, time_and_key_cursor, time_and_key_of};
 use crate::store::shared::text::{clean, clean_opt};
-use crate::store::troubles::{LANE_COUNTED, cluster, failure_share, key_cursor, two_numbers};
+use crate::store::troubles::{LANE_COUNTED, cluster, failure_share};
 use crate::store::{
-    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, Failures, LaneRow, LetterFate, Listing,
-    MAX_PAGE, Page, PositionId, StoreError, Troubles,
+    DeadLetterFilter, DeadLetterRow, DeliveryKey, FailedRow, FailureFilter, FailureStore, Failures, LaneRow,
+    LetterFate, Listing, MAX_PAGE, Page, PositionId, StoreError,
 };
 
-/// The two tables in which failures stand: its name, the time it goes by, the
-/// index, and what a failure is in it. What waits behind a head has not failed.
+/// The two tables of failures: the name, the column of the time, the index, and the condition of a
+/// failure. A delivery that waits behind a head has not failed.
 const FAILED: [(&str, &str, &str, &str); 2] = [
     ("delivery", "settled_at", "delivery_failed", "state <> 5 AND state = 4"),
     ("open_delivery", "received_at", "open_delivery_head", "state <> 2 AND (next_attempt_at IS NOT NULL OR held = 1)"),
@@ -29,7 +30,7 @@ fn key(columns: &mut Columns<'_>) -> Result<DeliveryKey, StoreError> {
 }
 
 #[async_trait]
-impl Troubles for SqliteStore {
+impl FailureStore for SqliteStore {
     async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new("SELECT id, name FROM consumer_group WHERE TRUE");
         if let Some(group) = &filter.group {
@@ -96,7 +97,7 @@ impl Troubles for SqliteStore {
     }
 
     async fn parked(&self, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError> {
-        let after = two_numbers(page.cursor.as_deref())?.unwrap_or((i64::MIN, i64::MIN));
+        let after = key_of(page.cursor.as_deref())?.unwrap_or((i64::MIN, i64::MIN));
         let limit = page.limit.clamp(1, MAX_PAGE) as usize;
         let found = sqlx::query(
             "SELECT d.position, d.offset, p.topic, p.partition, d.key, d.state, d.reason,
@@ -134,11 +135,8 @@ impl Troubles for SqliteStore {
                 held: columns.flag()?,
             })
         };
-        let mut items: Vec<LaneRow> = found.iter().map(lane).collect::<Result<_, _>>()?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|lane| key_cursor(lane.head));
-        Ok(Listing { items, next, truncated: false })
+        let items = found.iter().map(lane).collect::<Result<_, _>>()?;
+        Ok(page_of(items, limit, |lane: &LaneRow| key_cursor(lane.head)))
     }
 
     async fn dead_letters(&self, filter: &DeadLetterFilter, page: &Page) -> Result<Listing<DeadLetterRow>, StoreError> {
@@ -180,13 +178,9 @@ impl Troubles for SqliteStore {
         if let Some(to) = filter.to {
             query.push(" AND d.at < ").push_bind(to.0);
         }
-        if let Some(cursor) = page.cursor.as_deref() {
-            let (at, key) = cursor
-                .split_once('/')
-                .and_then(|(at, key)| Some((at.parse::<i64>().ok()?, two_numbers(Some(key)).ok()??)))
-                .ok_or_else(|| StoreError::NotFound(format!("there is no cursor {cursor:?}")))?;
+        if let Some((at, position, offset)) = time_and_key_of(page.cursor.as_deref())? {
             query.push(" AND (d.at, d.position, d.offset) < (").push_bind(at);
-            query.push(", ").push_bind(key.0).push(", ").push_bind(key.1).push(")");
+            query.push(", ").push_bind(position).push(", ").push_bind(offset).push(")");
         }
         query.push(" ORDER BY d.at DESC, d.position DESC, d.offset DESC LIMIT ").push_bind(rows(limit + 1));
         let found = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
@@ -208,16 +202,13 @@ impl Troubles for SqliteStore {
                 handled_at: columns.time_option()?,
             })
         };
-        let mut items: Vec<DeadLetterRow> = found.iter().map(letter).collect::<Result<_, _>>()?;
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|last| format!("{}/{}", last.at.0, key_cursor(last.key)));
-        Ok(Listing { items, next, truncated: false })
+        let items = found.iter().map(letter).collect::<Result<_, _>>()?;
+        Ok(page_of(items, limit, |last: &DeadLetterRow| time_and_key_cursor(last.at, last.key)))
     }
 }
 
-/// Writes the dead letters of a settle. A redrive that fails again without an
-/// invocation is the same dead letter.
+/// Inserts the dead letters of a settle. A delivery that runs again and fails without an
+/// invocation has the same dead letter.
 pub(super) async fn write_dead_letters(tx: &mut SqliteConnection, lines: &[Line<'_>]) -> Result<(), StoreError> {
     for line in lines {
         let Some((letter, at)) = line.outcome.dead_letter() else { continue };

@@ -1,7 +1,7 @@
-//! Names of nodes and versions, which stand in many rows as numbers.
+//! Words, which are texts that rows hold as numbers: nodes and plugin versions.
 //!
-//! A version's digest has 71 characters; as a number it makes a final row a
-//! third smaller, and rows a second are mostly bytes synced a second.
+//! A version's digest has 71 characters. As a number it makes a final row a third smaller, and
+//! the rate of settles is mostly bounded by the bytes that are synced.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,22 +11,21 @@ use super::error::fault;
 use crate::store::StoreError;
 use crate::store::shared::text::clean;
 
-/// The numbers of the words that were needed so far. They never change, and
-/// there are as many as nodes and versions, so that nothing is ever dropped.
+/// The cached numbers of words. They never change, and there are no more than nodes and versions,
+/// so that none is ever dropped.
 #[derive(Default)]
-pub struct Words(Mutex<HashMap<String, i64>>);
+pub struct SqliteWords(Mutex<HashMap<String, i64>>);
 
-impl Words {
-    /// The number of `text`, if it is known already.
+impl SqliteWords {
+    /// The number of `text`, if it is cached.
     pub fn known(&self, text: &str) -> Option<i64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(text).copied()
     }
 
-    /// Makes all of `texts` known.
+    /// Caches the numbers of `texts`, and stores the words that the table does not have.
     ///
-    /// A new word is committed on its own before it is remembered: learnt in
-    /// the caller's transaction, it would be known here and missing there
-    /// after a rollback.
+    /// A new word is committed on its own before it is cached: after a rollback of the caller's
+    /// transaction its number would be cached and the row missing.
     pub async fn learn<'t>(
         &self,
         connections: &Connections,
@@ -41,8 +40,8 @@ impl Words {
         let mut learnt = Vec::with_capacity(unknown.len());
         let mut tx = connections.write().await?;
         for text in unknown {
-            // The update changes nothing; it is there for RETURNING to answer
-            // for a word that exists.
+            // The update changes nothing. Without it RETURNING would have no row for a word
+            // that exists.
             let id: i64 = sqlx::query_scalar(
                 "INSERT INTO word (text) VALUES (?) ON CONFLICT (text) DO UPDATE SET text = excluded.text RETURNING id",
             )
@@ -57,7 +56,7 @@ impl Words {
         Ok(())
     }
 
-    /// The number of a word that was [learnt](Self::learn).
+    /// Returns the number of a word that was cached before, see [`learn`](Self::learn).
     pub fn number(&self, text: &str) -> Result<i64, sqlx::error::BoxDynError> {
         self.known(text).ok_or_else(|| format!("the word {text:?} was not learnt").into())
     }

@@ -1,4 +1,4 @@
-//! The one connection that writes, and its transactions.
+//! The one connection that writes, and the transactions on it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -14,28 +14,27 @@ use super::script::{Answer, Script};
 use crate::said;
 use crate::store::StoreError;
 
-/// How long a transaction waits for those before it until the store counts as
-/// away.
+/// How long a transaction waits for those before it before the store counts as away.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where the connection is when nobody writes.
-pub struct Writer(Arc<Mutex<Place>>);
+/// The writing connection, which one transaction at a time locks.
+pub struct Writer(Arc<Mutex<WriterConnection>>);
 
-struct Place {
+struct WriterConnection {
     connection: SqliteConnection,
     options: SqliteConnectOptions,
-    /// Whether a transaction was begun and neither committed nor rolled back.
+    /// Whether a transaction has begun and was neither committed nor rolled back.
     is_open: bool,
 }
 
-impl Place {
-    /// Ends what was left behind. A connection that cannot is replaced.
+impl WriterConnection {
+    /// Rolls back a transaction that was dropped. A connection that cannot do so is replaced.
     async fn tidy(&mut self) -> Result<(), StoreError> {
         if !self.is_open {
             return Ok(());
         }
         match sqlx::query("ROLLBACK").execute(&mut self.connection).await {
-            // SQLite refuses when it rolled back by itself.
+            // SQLite refuses when it has rolled back by itself.
             Ok(_) | Err(sqlx::Error::Database(_)) => {}
             Err(_) => self.connection = self.options.connect().await.map_err(fault)?,
         }
@@ -45,13 +44,13 @@ impl Place {
 }
 
 impl Writer {
-    /// On a connection that was opened with `options`.
+    /// A writer on a connection that was opened with `options`.
     pub fn new(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
-        Self(Arc::new(Mutex::new(Place { connection, options, is_open: false })))
+        Self(Arc::new(Mutex::new(WriterConnection { connection, options, is_open: false })))
     }
 
-    /// Begins a transaction once the one before it has ended, and runs
-    /// `statements` in it, in the same trip.
+    /// Begins a transaction once the one before it has ended, and runs `statements` in it, in the
+    /// same round trip.
     pub async fn begin(&self, statements: Script) -> Result<(Writing, Vec<Answer>), StoreError> {
         let turn = Arc::clone(&self.0).lock_owned();
         let mut place = tokio::time::timeout(TURN_TIMEOUT, turn)
@@ -61,15 +60,15 @@ impl Writer {
         place.is_open = true;
         let mut writing = Writing { place, writer: Arc::clone(&self.0) };
         let mut answers = statements.in_transaction().run(&mut writing).await?;
-        // What the beginning itself answers is nothing.
+        // The first answer is that of BEGIN.
         answers.remove(0);
         Ok((writing, answers))
     }
 }
 
 impl Writer {
-    /// Whether a transaction could be begun now. One that is under way is proof
-    /// enough, and is not waited for.
+    /// Checks that a transaction could begin now. A transaction that is under way proves it, and
+    /// the check does not wait for it.
     pub async fn probe(&self) -> Result<(), StoreError> {
         let Ok(mut place) = self.0.try_lock() else { return Ok(()) };
         place.tidy().await?;
@@ -79,20 +78,20 @@ impl Writer {
     }
 }
 
-/// A transaction; dropped, it rolls back.
+/// A transaction that writes. It rolls back when it is dropped.
 pub struct Writing {
-    place: OwnedMutexGuard<Place>,
-    writer: Arc<Mutex<Place>>,
+    place: OwnedMutexGuard<WriterConnection>,
+    writer: Arc<Mutex<WriterConnection>>,
 }
 
 impl Writing {
-    /// Commits it.
+    /// Commits the transaction.
     ///
     /// # Errors
-    /// Of the database. What became of the transaction is not known then.
+    /// Those of the database. The outcome of the transaction is unknown then.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         let answer = self.place.connection.fetch_many(sqlx::query("COMMIT")).try_next().await?;
-        // A connection whose thread ended answers nothing, and fails nothing.
+        // A connection whose thread ended returns no answer and no error.
         answer.ok_or(sqlx::Error::WorkerCrashed)?;
         self.place.is_open = false;
         Ok(())
@@ -118,8 +117,8 @@ impl Drop for Writing {
         if !self.place.is_open {
             return;
         }
-        // Whoever has the next turn rolls it back: the next transaction, or
-        // this task when there is none, since other processes wait for the file.
+        // The next transaction rolls it back, or this task if there is none, since other processes
+        // wait for the file.
         let writer = Arc::clone(&self.writer);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {

@@ -68,44 +68,9 @@ const EDGES: &[(&str, &str)] = &[
     ("host/src/publish/send/route.rs", "host/src/publish/send/mod.rs"),
     ("host/src/server/groups.rs", "host/src/server/background.rs"),
     ("host/src/server/reload.rs", "host/src/server/dev.rs"),
-    ("host/src/store/mod.rs", "host/src/store/half.rs"),
-    ("host/src/store/mod.rs", "host/src/store/postgres/mod.rs"),
-    ("host/src/store/mod.rs", "host/src/store/redrive.rs"),
-    ("host/src/store/mod.rs", "host/src/store/sqlite/mod.rs"),
-    ("host/src/store/postgres/attempts.rs", "host/src/store/postgres/mod.rs"),
-    ("host/src/store/postgres/mod.rs", "host/src/store/postgres/accept.rs"),
-    ("host/src/store/postgres/mod.rs", "host/src/store/postgres/claim.rs"),
-    ("host/src/store/postgres/mod.rs", "host/src/store/postgres/deliveries.rs"),
-    ("host/src/store/postgres/mod.rs", "host/src/store/postgres/groups.rs"),
-    ("host/src/store/postgres/mod.rs", "host/src/store/postgres/messages.rs"),
-    ("host/src/store/postgres/mod.rs", "host/src/store/postgres/outbound.rs"),
-    ("host/src/store/postgres/mod.rs", "host/src/store/postgres/prune.rs"),
-    ("host/src/store/postgres/mod.rs", "host/src/store/postgres/reruns.rs"),
-    ("host/src/store/postgres/mod.rs", "host/src/store/postgres/settle.rs"),
-    ("host/src/store/postgres/nodes.rs", "host/src/store/postgres/mod.rs"),
-    ("host/src/store/postgres/open_rows.rs", "host/src/store/postgres/mod.rs"),
-    ("host/src/store/postgres/plugins.rs", "host/src/store/postgres/audits.rs"),
-    ("host/src/store/postgres/plugins.rs", "host/src/store/postgres/mod.rs"),
-    ("host/src/store/postgres/positions.rs", "host/src/store/postgres/mod.rs"),
-    ("host/src/store/postgres/redrive_items.rs", "host/src/store/postgres/redrive.rs"),
-    ("host/src/store/postgres/relayed.rs", "host/src/store/postgres/mod.rs"),
-    ("host/src/store/postgres/relayed.rs", "host/src/store/postgres/outbound.rs"),
-    ("host/src/store/postgres/shards.rs", "host/src/store/postgres/mod.rs"),
-    ("host/src/store/seek.rs", "host/src/store/mod.rs"),
-    ("host/src/store/sqlite/settle_open.rs", "host/src/store/sqlite/settle.rs"),
-    ("host/src/store/undelivered.rs", "host/src/store/mod.rs"),
 ];
 
-const TYPES: &[(&str, usize)] = &[
-    ("Columns", 2),
-    ("Cursor", 2),
-    ("Found", 4),
-    ("Known", 3),
-    ("Place", 5),
-    ("Table", 3),
-    ("Unmigrated", 3),
-    ("Words", 3),
-];
+const TYPES: &[(&str, usize)] = &[];
 
 const FILES: &[(&str, usize)] = &[];
 

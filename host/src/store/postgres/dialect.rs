@@ -1,0 +1,91 @@
+//! Shared statements on PostgreSQL.
+
+use std::future::Future;
+
+use async_trait::async_trait;
+use sqlx::postgres::{PgArguments, PgRow, Postgres};
+use sqlx::{Arguments, AssertSqlSafe, PgConnection, Row as _, Transaction, TypeInfo, ValueRef};
+
+use super::error::at_statement;
+use super::{PostgresStore, audits, bounded, commit};
+use crate::store::StoreError;
+use crate::store::shared::dialect::{StatementConnection, StoreDialect};
+use crate::store::shared::statement::{SharedRow, SqlCell, SqlValue, Statement};
+
+/// The statement in PostgreSQL's words, and its values.
+fn translated(statement: Statement<'_>) -> Result<(String, PgArguments), StoreError> {
+    let sql = statement.sql.replace("each(", "SELECT unnest(");
+    let mut arguments = PgArguments::default();
+    for value in statement.values {
+        let added = match value {
+            SqlValue::Number(number) => arguments.add(number),
+            SqlValue::Text(text) => arguments.add(text.as_deref()),
+            SqlValue::Bytes(bytes) => arguments.add(bytes),
+            SqlValue::Flag(flag) => arguments.add(flag),
+            SqlValue::List(list) => arguments.add(list),
+        };
+        added.map_err(|error| StoreError::Data(error.to_string()))?;
+    }
+    Ok((sql, arguments))
+}
+
+fn shared_row(row: &PgRow) -> Result<SharedRow, StoreError> {
+    let cell = |at: usize| {
+        let value = row.try_get_raw(at).map_err(at_statement)?;
+        if value.is_null() {
+            return Ok(SqlCell::Null);
+        }
+        match value.type_info().name() {
+            "BOOL" => row.try_get::<bool, _>(at).map(|flag| SqlCell::Number(flag.into())),
+            "INT4" => row.try_get::<i32, _>(at).map(|number| SqlCell::Number(number.into())),
+            "INT8" => row.try_get(at).map(SqlCell::Number),
+            "BYTEA" => row.try_get(at).map(SqlCell::Bytes),
+            _ => row.try_get(at).map(SqlCell::Text),
+        }
+        .map_err(at_statement)
+    };
+    (0..row.len()).map(cell).collect::<Result<_, _>>().map(SharedRow::new)
+}
+
+#[async_trait]
+impl StatementConnection for PgConnection {
+    async fn rows(&mut self, statement: Statement<'_>) -> Result<Vec<SharedRow>, StoreError> {
+        let (sql, arguments) = translated(statement)?;
+        let found = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(self).await.map_err(at_statement)?;
+        found.iter().map(shared_row).collect()
+    }
+
+    async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, StoreError> {
+        let (sql, arguments) = translated(statement)?;
+        let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(self).await.map_err(at_statement)?;
+        Ok(done.rows_affected())
+    }
+
+    async fn note(&mut self) -> Result<(), StoreError> {
+        audits::note(self).await
+    }
+}
+
+#[async_trait]
+impl StoreDialect for PostgresStore {
+    type Connection = PgConnection;
+    type Writing = Transaction<'static, Postgres>;
+
+    async fn begin_writing(&self) -> Result<Self::Writing, StoreError> {
+        self.begin_tx().await
+    }
+
+    async fn commit_writing(writing: Self::Writing) -> Result<(), StoreError> {
+        commit(writing).await
+    }
+
+    async fn read(&self, statement: Statement<'_>) -> Result<Vec<SharedRow>, StoreError> {
+        self.pool.acquire().await.map_err(at_statement)?.rows(statement).await
+    }
+
+    fn limited<T: Send>(
+        verb: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send {
+        bounded(verb)
+    }
+}

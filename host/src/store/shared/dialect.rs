@@ -1,0 +1,53 @@
+//! What a dialect does for the verbs that both share.
+
+use std::future::Future;
+use std::ops::DerefMut;
+
+use async_trait::async_trait;
+
+use super::statement::{SharedRow, Statement};
+use crate::store::StoreError;
+
+/// A connection of a dialect that runs shared statements.
+#[async_trait]
+pub(in crate::store) trait StatementConnection: Send {
+    /// Runs a statement and returns its rows.
+    async fn rows(&mut self, statement: Statement<'_>) -> Result<Vec<SharedRow>, StoreError>;
+
+    /// Runs a statement and returns how many rows it changed.
+    async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, StoreError>;
+
+    /// Appends the audit entry of the verb, if it runs for a person. It is the last
+    /// statement of its transaction.
+    async fn note(&mut self) -> Result<(), StoreError>;
+
+    /// Runs a statement that has one row at most.
+    async fn row(&mut self, statement: Statement<'_>) -> Result<Option<SharedRow>, StoreError> {
+        Ok(self.rows(statement).await?.into_iter().next())
+    }
+}
+
+/// A store as the shared verbs see it: every `impl<D: StoreDialect> .. for D` in
+/// [`shared`](super) gives its verbs to both dialects.
+#[async_trait]
+pub(in crate::store) trait StoreDialect: Send + Sync + 'static {
+    /// A connection of the dialect.
+    type Connection: StatementConnection;
+    /// A transaction that writes. It rolls back when it is dropped.
+    type Writing: DerefMut<Target = Self::Connection> + Send;
+
+    /// Begins a transaction that writes.
+    async fn begin_writing(&self) -> Result<Self::Writing, StoreError>;
+
+    /// Commits. The error tells a commit that failed from one whose answer was lost.
+    async fn commit_writing(writing: Self::Writing) -> Result<(), StoreError>;
+
+    /// Runs a statement that only reads, and returns its rows.
+    async fn read(&self, statement: Statement<'_>) -> Result<Vec<SharedRow>, StoreError>;
+
+    /// Gives a verb up once it takes longer than a caller may be kept. A dialect
+    /// without a network needs no limit.
+    fn limited<T: Send>(
+        verb: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send;
+}
