@@ -3,7 +3,10 @@
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+use std::time::Duration;
+
 use super::*;
+use courier_core::message::Timestamp;
 use courier_core::retry::RetryPolicy;
 use courier_core::verdict::DeadLetter;
 
