@@ -36,7 +36,6 @@ const EDGES: &[(&str, &str)] = &[
     ("host/src/api/messages/form.rs", "host/src/api/messages/cloudevents.rs"),
     ("host/src/api/messages/json.rs", "host/src/api/messages/form.rs"),
     ("host/src/api/sessions/mod.rs", "host/src/api/app.rs"),
-    ("host/src/consume/consumer/event/rivals.rs", "host/src/consume/consumer/event.rs"),
     ("host/src/engine/component.rs", "host/src/engine/imports/mod.rs"),
     ("host/src/engine/contract/mod.rs", "host/src/engine/contract/v1.rs"),
     ("host/src/engine/contract/mod.rs", "host/src/engine/contract/v2.rs"),
