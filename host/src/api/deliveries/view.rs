@@ -1,14 +1,12 @@
 //! Deliveries and attempts, as the API shows them.
 
-use courier_core::status::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::id;
 use crate::api::App;
-use crate::api::messages::view::MessageView;
 use crate::api::problem::Problem;
-use crate::api::shown::{ShownBody, ShownKey, known};
+use crate::api::shown::{ShownKey, known};
 use crate::api::time;
 use crate::store::{AttemptRow, DeliveryRow, is_address};
 
@@ -222,35 +220,6 @@ impl From<&AttemptRow> for AttemptView {
             fingerprint: row.fingerprint.as_deref().and_then(known),
             log: row.log.as_deref().and_then(known),
         }
-    }
-}
-
-/// The message of a delivery, as far as its row knows it, when Kafka has dropped
-/// the record.
-pub(in crate::api) fn message_of(row: &DeliveryRow) -> MessageView {
-    MessageView {
-        id: row.message_id.clone(),
-        key: ShownKey::new(row.record_key.as_deref()),
-        source: None,
-        sender: None,
-        source_proven: None,
-        topic: row.topic.clone(),
-        type_name: known(&row.type_name),
-        kind: super::flight::kind_of(row.listener.as_ref()).as_str().to_owned(),
-        time: time::format(row.record_time),
-        state: State::Committed.as_str(),
-        reason: None,
-        retrying: false,
-        partition: Some(row.partition),
-        offset: Some(row.key.offset.0),
-        content_type: None,
-        headers: None,
-        body: ShownBody::new(None),
-        body_missing: None,
-        deliver_at: None,
-        deliveries: None,
-        warning: None,
-        also: Vec::new(),
     }
 }
 

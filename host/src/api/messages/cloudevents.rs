@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::form::{Defaults, bad, read_delay, read_deliver_at};
+use super::fields::{Defaults, bad, read_delay, read_deliver_at};
 use super::json::read_kind;
 use crate::api::ports::Draft;
 use crate::api::problem::Problem;

@@ -210,6 +210,36 @@ impl MessageView {
         }
     }
 
+    /// Shows the message of a delivery, as far as its row knows it, when Kafka has
+    /// dropped the record.
+    #[must_use]
+    pub fn of_delivery(row: &DeliveryRow) -> Self {
+        Self {
+            id: row.message_id.clone(),
+            key: ShownKey::new(row.record_key.as_deref()),
+            source: None,
+            sender: None,
+            source_proven: None,
+            topic: row.topic.clone(),
+            type_name: known(&row.type_name),
+            kind: flight::kind_of(row.listener.as_ref()).as_str().to_owned(),
+            time: time::format(row.record_time),
+            state: State::Committed.as_str(),
+            reason: None,
+            retrying: false,
+            partition: Some(row.partition),
+            offset: Some(row.key.offset.0),
+            content_type: None,
+            headers: None,
+            body: ShownBody::new(None),
+            body_missing: None,
+            deliver_at: None,
+            deliveries: None,
+            warning: None,
+            also: Vec::new(),
+        }
+    }
+
     /// The same message with its contents.
     #[must_use]
     pub fn with(mut self, contents: &Contents) -> Self {

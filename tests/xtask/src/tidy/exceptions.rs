@@ -28,14 +28,6 @@ const CUSTOMARY: &[(&str, &str)] = &[
 ];
 
 const EDGES: &[(&str, &str)] = &[
-    ("host/src/api/app.rs", "host/src/api/auth.rs"),
-    ("host/src/api/app.rs", "host/src/api/events.rs"),
-    ("host/src/api/app.rs", "host/src/api/messages/audience.rs"),
-    ("host/src/api/deliveries/view.rs", "host/src/api/deliveries/flight.rs"),
-    ("host/src/api/deliveries/view.rs", "host/src/api/messages/view.rs"),
-    ("host/src/api/messages/form.rs", "host/src/api/messages/cloudevents.rs"),
-    ("host/src/api/messages/json.rs", "host/src/api/messages/form.rs"),
-    ("host/src/api/sessions/mod.rs", "host/src/api/app.rs"),
     ("host/src/server/groups.rs", "host/src/server/background.rs"),
     ("host/src/server/reload.rs", "host/src/server/dev.rs"),
     ("host/src/store/mod.rs", "host/src/store/half.rs"),
