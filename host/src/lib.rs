@@ -3,6 +3,7 @@
 // left out.
 #![allow(missing_docs)]
 
+pub mod app;
 pub mod config;
 pub mod consume;
 pub mod server;

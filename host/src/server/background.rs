@@ -9,8 +9,8 @@ use courier_core::status::State;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::groups::RunningGroups;
 use super::stalled_partitions::Stalled;
+use crate::app::groups::RunningGroups;
 use crate::causes::{Cause, Causes, Subject};
 use crate::kafka::topic_watch::TopicWatch;
 use crate::said;
@@ -31,8 +31,6 @@ const NOT_PRUNED: &str = "not_pruned";
 /// at a time.
 const BROADCASTS: Duration = Duration::from_secs(1);
 const MAX_JUDGED: u32 = 1_000;
-/// How often the store is asked which groups the API paused.
-pub const PAUSE_POLL: Duration = Duration::from_millis(500);
 /// How often the statistics are written.
 const MINUTES: Duration = Duration::from_secs(2);
 /// How long Kafka may be silent before it counts as away: a question to a

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use courier_core::message::Offset;
 
 use super::background::{ENDS, FRESH, KafkaStatus, SILENCE};
-use super::groups::RunningGroups;
 use super::lag::Lags;
 use super::seen_log_ends::SeenLogEnds;
 use super::stalled_partitions::{Stalled, Stalls};
+use crate::app::groups::RunningGroups;
 use crate::kafka::log_reader::{LogError, LogReader, TopicInfo};
 use crate::kafka::topic_watch::TopicWatch;
 use crate::store::{PositionRow, SeenLogEnd, SharedStore};

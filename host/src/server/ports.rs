@@ -11,10 +11,6 @@ use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::{Notify, watch};
 
 use super::background::KafkaStatus;
-use super::config_standing::ConfigStanding;
-use super::groups::RunningGroups;
-use super::import_rules::ImportRules;
-use super::policy;
 use super::store_watch::StoreProbe;
 use crate::api::auth::TokenSpec;
 use crate::api::ports::{
@@ -22,6 +18,10 @@ use crate::api::ports::{
     SeekRequest, Uploaded,
 };
 use crate::api::problem::Problem;
+use crate::app::config_standing::ConfigStanding;
+use crate::app::groups::RunningGroups;
+use crate::app::import_rules::ImportRules;
+use crate::app::{binding_view, seek};
 use crate::causes::{Cause, Causes, Subject};
 use crate::config::{Auth, Isolation, Ordering, OwnTopics};
 use crate::consume::attempt::plugin_versions::PluginVersions;
@@ -150,7 +150,7 @@ impl ports::GroupsPort for GroupsAdapter {
                     blocked: RunningGroups::blocked(bound).map(ToOwned::to_owned),
                     why,
                     cause: None,
-                    policy: policy::view(bound),
+                    policy: binding_view::view(bound),
                 }
             })
             .collect()
@@ -174,7 +174,7 @@ impl ports::GroupsPort for GroupsAdapter {
     }
 
     async fn seek(&self, seek: &SeekRequest) -> Result<Vec<MovedPosition>, Problem> {
-        let sought = super::seek::seek(&self.store, &self.log, seek).await?;
+        let sought = seek::seek(&self.store, &self.log, seek).await?;
         self.fleet.wake();
         Ok(sought)
     }

@@ -12,13 +12,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::background::{self, KafkaStatus};
-use super::config_standing::ConfigStanding;
-use super::groups::RunningGroups;
-use super::import_rules::ImportRules;
 use super::log_ends::LogEnds;
 use super::{bindings, group_causes, ports, store_watch};
 use crate::api;
 use crate::api::auth::Authenticator;
+use crate::app::config_standing::ConfigStanding;
+use crate::app::groups::RunningGroups;
+use crate::app::import_rules::ImportRules;
 use crate::causes::Causes;
 use crate::config::{Config, OwnTopics, Property};
 use crate::consume::NodeContext;

@@ -24,6 +24,8 @@ use crate::consume::{NodeContext, RunningGroup};
 use crate::publish::draft::MAX_TOPIC_BYTES;
 use crate::store::{AskedLately, NodeBinding};
 
+/// How often the store is asked which groups the API paused.
+const PAUSE_POLL: Duration = Duration::from_millis(500);
 /// The code of the cause that the paused groups are unknown.
 const PAUSES_UNKNOWN: &str = "pauses_unknown";
 
@@ -287,7 +289,7 @@ impl RunningGroups {
                     causes.report(Subject::Store, Cause::new(PAUSES_UNKNOWN, why));
                 }
             }
-            tokio::time::sleep(super::background::PAUSE_POLL).await;
+            tokio::time::sleep(PAUSE_POLL).await;
         }
     }
 
@@ -305,7 +307,7 @@ impl RunningGroups {
         let (mut seen, mut paused_at) = (AskedLately::default(), None::<Instant>);
         loop {
             let mut wake = tokio::time::timeout(reruns::INTERVAL, self.asked.notified()).await.is_ok();
-            if wake || paused_at.is_none_or(|at| at.elapsed() >= super::background::PAUSE_POLL) {
+            if wake || paused_at.is_none_or(|at| at.elapsed() >= PAUSE_POLL) {
                 paused_at = Some(Instant::now());
                 match store.paused().await {
                     Ok(paused) => self.set_paused(paused.into_iter().collect()),
