@@ -6,23 +6,16 @@
 //! its shards, the name is released.
 
 pub mod background;
-mod bindings;
 mod config_watch;
 mod connections;
 mod dev;
-mod group_causes;
 pub mod http;
-mod lag;
-mod log_ends;
 pub mod node_lease;
 mod open_store;
 mod ports;
 mod reload;
 pub mod sandboxes;
-mod seen_log_ends;
-pub mod stalled_partitions;
 mod stalled_reader;
-mod store_watch;
 mod wiring;
 
 use std::path::{Path, PathBuf};
@@ -104,7 +97,7 @@ impl Host {
         let metrics = crate::telemetry::metrics()?;
         let store_lock = lock_store(&config)?;
         let store = open_store(&config.store.url).await?;
-        store_watch::set_clock(&store).await;
+        background::store_watch::set_clock(&store).await;
         let node: Arc<str> = config.server.node.as_str().into();
         let joined = node_lease::join(&store, &node).await?;
         tracing::info!(%node, store = store_kind(&config.store.url), "node name leased");

@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::{Notify, watch};
 
 use super::background::KafkaStatus;
-use super::store_watch::StoreProbe;
+use super::background::store_watch::StoreProbe;
 use crate::api::auth::TokenSpec;
 use crate::api::ports::{
     self, BindingView, BuiltinPlugin, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, Refusal,

@@ -11,9 +11,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::background::{self, KafkaStatus};
-use super::log_ends::LogEnds;
-use super::{bindings, group_causes, ports, store_watch};
+use super::background::log_ends::LogEnds;
+use super::background::{self, KafkaStatus, group_causes, node_bindings, store_watch};
+use super::ports;
 use crate::api;
 use crate::api::auth::Authenticator;
 use crate::app::config_standing::ConfigStanding;
@@ -218,7 +218,7 @@ impl HostParts {
         start(Task::Retention, background::prune(store(), fleet(), retention, causes(), stop()).boxed());
         start(Task::StoreWatch, store_watch::keep(store(), self.acceptor.clone(), causes()).boxed());
         start(Task::GroupCauses, group_causes::watch(store(), fleet(), Arc::clone(&self.heard), causes()).boxed());
-        start(Task::NodeBindings, bindings::keep(store(), fleet(), Arc::clone(&self.base.node)).boxed());
+        start(Task::NodeBindings, node_bindings::keep(store(), fleet(), Arc::clone(&self.base.node)).boxed());
         start(Task::RedriveRunner, self.redrive_runner().run(stop()).boxed());
         if !compresses(&config.kafka.properties) {
             let limits = TopicLimits::new(&self.base.clients).context("cannot set up a client for kafka")?;

@@ -1,5 +1,13 @@
 //! The background tasks of a host: its lease, retention, broadcasts, gauges.
 
+pub(super) mod group_causes;
+mod lag;
+pub(super) mod log_ends;
+pub(super) mod node_bindings;
+mod seen_log_ends;
+mod stalled_partitions;
+pub(super) mod store_watch;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +17,7 @@ use courier_core::status::State;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::stalled_partitions::Stalled;
+use self::stalled_partitions::Stalled;
 use crate::app::groups::RunningGroups;
 use crate::causes::{Cause, Causes, Subject};
 use crate::kafka::topic_watch::TopicWatch;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use courier_core::message::Offset;
 
-use super::background::{ENDS, FRESH, KafkaStatus, SILENCE};
 use super::lag::Lags;
 use super::seen_log_ends::SeenLogEnds;
 use super::stalled_partitions::{Stalled, Stalls};
+use super::{ENDS, FRESH, KafkaStatus, SILENCE};
 use crate::app::groups::RunningGroups;
 use crate::kafka::log_reader::{LogError, LogReader, TopicInfo};
 use crate::kafka::topic_watch::TopicWatch;

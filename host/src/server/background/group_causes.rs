@@ -11,7 +11,7 @@ use std::time::Duration;
 use courier_core::message::Offset;
 use courier_core::verdict::Verdict;
 
-use super::background::KafkaStatus;
+use super::KafkaStatus;
 use crate::api::ports::ParkedFull;
 use crate::app::groups::RunningGroups;
 use crate::causes::{Cause, Causes, HELD, NO_BINDING, PARKED_FULL, PAUSED, Subject};
