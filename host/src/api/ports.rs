@@ -11,9 +11,8 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::causes::CauseView;
 use super::problem::Problem;
-use crate::causes::Standing;
+use crate::causes::{CauseView, Standing};
 use crate::config::Trace;
 pub use crate::publish::draft::{Draft, OUTBOX_IDS, Receipt, SendProblem as Refusal, reserved_header, valid_topic};
 pub use crate::publish::header_rules::{self, BASE64};

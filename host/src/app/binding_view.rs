@@ -4,10 +4,10 @@ use courier_core::retry::RetryPolicy;
 use courier_core::verdict::DeadLetter;
 
 use crate::api::ports::{CircuitView, GrantView, PolicyView, RetryView};
-use crate::api::time;
 use crate::config::{Binding, GroupStart, show_duration};
 use crate::consume::attempt::binding::{BoundPlugin, RunningBinding};
 use crate::engine::builtin::shown_version;
+use crate::rfc3339;
 
 /// Shows the policy of a binding.
 #[must_use]
@@ -22,7 +22,7 @@ pub fn view(bound: &RunningBinding) -> PolicyView {
         start: match binding.start {
             GroupStart::Earliest => "earliest".to_owned(),
             GroupStart::Latest => "latest".to_owned(),
-            GroupStart::Time(at) => time::format(at),
+            GroupStart::Time(at) => rfc3339::format(at),
         },
         retry: binding.failure.retry.on_error.then(|| retry(&binding.failure.retry)),
         dead_letter: dead_letter(binding),

@@ -72,6 +72,6 @@ fn words(to: SeekTo) -> String {
         SeekTo::Offset(offset) => format!("offset {offset}"),
         SeekTo::Earliest => "the earliest record".to_owned(),
         SeekTo::Latest => "the latest record".to_owned(),
-        SeekTo::Time(time) => format!("the time {}", crate::api::time::format(time)),
+        SeekTo::Time(time) => format!("the time {}", crate::rfc3339::format(time)),
     }
 }

@@ -7,7 +7,7 @@ use super::id;
 use crate::api::App;
 use crate::api::problem::Problem;
 use crate::api::shown::{ShownKey, known};
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::{AttemptRow, DeliveryRow, is_address};
 
 /// One message for one group.
@@ -175,9 +175,9 @@ impl DeliveryView {
             fingerprint: row.fingerprint.as_deref().and_then(known),
             node: row.node.as_deref().and_then(known),
             address: row.listener.clone().filter(|listener| is_address(listener)),
-            received_at: Some(time::format(row.received_at)),
-            settled_at: row.settled_at.map(time::format),
-            next_attempt_at: row.next_attempt_at.map(time::format),
+            received_at: Some(rfc3339::format(row.received_at)),
+            settled_at: row.settled_at.map(rfc3339::format),
+            next_attempt_at: row.next_attempt_at.map(rfc3339::format),
             attempts,
             settled_within: None,
             not_recorded: Vec::new(),
@@ -197,8 +197,8 @@ fn unkept(row: &DeliveryRow, kept: &[AttemptRow]) -> Option<AttemptView> {
         counted: !verdict.never_ran(),
         version: row.version.as_deref().and_then(known),
         node: row.node.clone().unwrap_or_default(),
-        started_at: time::format(started_at),
-        finished_at: time::format(settled_at),
+        started_at: rfc3339::format(started_at),
+        finished_at: rfc3339::format(settled_at),
         verdict: verdict.as_str(),
         reason: row.reason.as_deref().and_then(known),
         fingerprint: row.fingerprint.as_deref().and_then(known),
@@ -213,8 +213,8 @@ impl From<&AttemptRow> for AttemptView {
             counted: row.counted,
             version: row.version.as_deref().and_then(known),
             node: row.node.to_string(),
-            started_at: time::format(row.started_at),
-            finished_at: time::format(row.finished_at),
+            started_at: rfc3339::format(row.started_at),
+            finished_at: rfc3339::format(row.finished_at),
             verdict: row.verdict.as_str(),
             reason: row.reason.as_deref().and_then(known),
             fingerprint: row.fingerprint.as_deref().and_then(known),

@@ -24,7 +24,7 @@ use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::ports::{MovedPosition, SeekRequest, SeekTo};
 use crate::api::problem::Problem;
-use crate::api::time;
+use crate::rfc3339;
 
 /// Where to move positions.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -109,7 +109,7 @@ fn check(asked: SeekBody, group: &str) -> Result<SeekRequest, Problem> {
         Value::String(word) if word == "earliest" => SeekTo::Earliest,
         Value::String(word) if word == "latest" => SeekTo::Latest,
         Value::String(text) => {
-            let time = time::parse(text);
+            let time = rfc3339::parse(text);
             SeekTo::Time(time.map_err(|why| wrong(format!("`to` is neither \"earliest\" nor \"latest\", and {why}")))?)
         }
         Value::Number(number) => match number.as_i64().filter(|offset| *offset >= 0) {
@@ -140,7 +140,7 @@ fn describe(seek: &SeekRequest) -> String {
         SeekTo::Offset(offset) => format!("offset {offset}"),
         SeekTo::Earliest => "the first record that Kafka still has".to_owned(),
         SeekTo::Latest => "past the last record".to_owned(),
-        SeekTo::Time(at) => format!("the first record from {} on", time::format(at)),
+        SeekTo::Time(at) => format!("the first record from {} on", rfc3339::format(at)),
     };
     format!("{which}, to {to}")
 }

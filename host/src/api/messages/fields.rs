@@ -9,7 +9,7 @@ use courier_core::message::{Header, Timestamp};
 
 use crate::api::ports::{Draft, Refusal, reserved_header, valid_topic};
 use crate::api::problem::Problem;
-use crate::api::time;
+use crate::rfc3339;
 
 /// Values of the request for messages that do not have them.
 #[derive(Clone, Debug, Default)]
@@ -86,7 +86,7 @@ pub(super) fn read_delay(text: &str) -> Result<Duration, Problem> {
 
 /// Reads the time of delivery; `name` is the field's name in the form.
 pub(super) fn read_deliver_at(name: &str, text: &str) -> Result<Timestamp, Problem> {
-    time::parse(text).map_err(|why| bad(format!("`{name}` is wrong: {why}")))
+    rfc3339::parse(text).map_err(|why| bad(format!("`{name}` is wrong: {why}")))
 }
 
 /// The 400 for an invalid message.

@@ -31,7 +31,7 @@ use crate::api::lost_ranges;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::{
     DeliveryFilter, DeliveryKey, DeliveryRow, HandledAt, LostRangeFilter, MAX_PAGE, MessageRow, Page, PositionRow,
 };
@@ -197,7 +197,7 @@ async fn in_sets<'p>(
 fn of_place(id: &str, place: &RecordPlace, handled: &HandledAt) -> MessageView {
     let message = Message { id: id.to_owned(), topic: place.topic.clone(), kind: place.kind, ..Message::default() };
     let mut view = MessageView::of_record(&message, place.partition, place.offset);
-    view.time = time::format(handled.from);
+    view.time = rfc3339::format(handled.from);
     view.body_missing = Some(
         "Kafka no longer has this record, and its group keeps no row of what it handles at the first attempt; `time` is \
          when it was handled, at the earliest"
