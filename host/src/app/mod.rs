@@ -8,4 +8,6 @@ pub mod binding_view;
 pub mod config_standing;
 pub mod groups;
 pub mod import_rules;
+pub mod kafka_status;
 pub mod seek;
+pub mod store_probe;

@@ -180,7 +180,7 @@ impl Host {
         // A task of its own, since the loop may be busy with a reload.
         let mut lease = supervise::spawn(
             Task::NodeLease,
-            background::keep_lease(Arc::clone(&self.store), self.joined.writer, self.api.causes.clone()),
+            background::lease::keep_lease(Arc::clone(&self.store), self.joined.writer, self.api.causes.clone()),
         );
         let mut fallen = pin!(supervise::fallen());
         let mut changes = Changes::of(&file.path, &self.config.files);

@@ -1,6 +1,6 @@
 //! The adapters: implement the ports of the API by the real parts of the host.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,6 @@ use courier_core::message::{Message, Offset, Timestamp};
 use futures::future::{BoxFuture, FutureExt as _};
 use tokio::sync::{Notify, watch};
 
-use super::background::KafkaStatus;
-use super::background::store_watch::StoreProbe;
 use crate::api::auth::TokenSpec;
 use crate::api::ports::{
     self, BindingView, BuiltinPlugin, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, Refusal,
@@ -21,30 +19,22 @@ use crate::api::problem::Problem;
 use crate::app::config_standing::ConfigStanding;
 use crate::app::groups::RunningGroups;
 use crate::app::import_rules::ImportRules;
+use crate::app::kafka_status::KafkaStatus;
+use crate::app::store_probe::StoreProbe;
 use crate::app::{binding_view, seek};
-use crate::causes::{Cause, Causes, Subject};
-use crate::config::{Auth, Isolation, Ordering, OwnTopics};
+use crate::causes::Causes;
+use crate::config::{Auth, Isolation, Ordering};
 use crate::consume::attempt::plugin_versions::PluginVersions;
 use crate::engine::builtin::Builtin;
 use crate::engine::{Engine, PrepareError, StateHeld, StateSource};
-use crate::kafka::limits::TopicLimits;
 use crate::kafka::log_reader::{LogError, LogReader};
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Record, shard_of};
 use crate::publish::draft::{Draft, Receipt};
 use crate::publish::outbox;
-use crate::publish::rules::Rules;
 use crate::publish::send::Acceptor;
 use crate::publish::transactions::{NotPrepared, Transactions};
 use crate::store::{DeliveryKey, HalfRow, NewVersion, SHARDS, SharedStore, StateUsage, StoreError};
-
-/// How often missing topics of Courier's own are created.
-const OWN_TOPICS: Duration = Duration::from_secs(2);
-/// How often the limits of topics are asked for.
-const LIMITS: Duration = Duration::from_secs(10);
-
-/// The code of the cause that a topic of Courier's own cannot be created.
-const NOT_CREATED: &str = "not_created";
 
 /// Key/value state, read from the store.
 pub struct StateAdapter(pub SharedStore);
@@ -384,61 +374,6 @@ impl ports::HealthPort for HealthAdapter {
         }
         self.config.tell(&mut ready);
         ready
-    }
-}
-
-/// Creates the topics of Courier's own that bindings need, while the
-/// configuration in force says so.
-pub async fn own_topics(
-    mut wanted: watch::Receiver<OwnTopics>,
-    producer: Producer,
-    fleet: Arc<RunningGroups>,
-    causes: Causes,
-) {
-    let mut created: HashSet<String> = HashSet::new();
-    loop {
-        let topics = match wanted.wait_for(|topics| topics.create).await {
-            Ok(topics) => topics.clone(),
-            // The host is going.
-            Err(_) => return,
-        };
-        for topic in fleet.own_topics().into_iter().chain(fleet.companions()) {
-            if created.contains(&topic) {
-                continue;
-            }
-            match producer.create_topic(&topic, topics.partitions, topics.replication, &[]).await {
-                Ok(_) => {
-                    causes.clear_code(&Subject::Topic(topic.clone()), NOT_CREATED);
-                    created.insert(topic);
-                }
-                Err(error) => {
-                    let why = format!("topic {topic} cannot be created: {error}");
-                    causes.report(Subject::Topic(topic), Cause::new(NOT_CREATED, why));
-                }
-            }
-        }
-        tokio::time::sleep(OWN_TOPICS).await;
-    }
-}
-
-/// Learns how large a message may be for the topics that bindings read and
-/// publish on, and which topics have companions.
-pub async fn watch_limits(limits: TopicLimits, rules: Rules, fleet: Arc<RunningGroups>) {
-    loop {
-        let bound = fleet.bound();
-        let topics: BTreeSet<&String> =
-            bound.iter().flat_map(|bound| bound.binding.topics.iter().chain(&bound.binding.grant.publish)).collect();
-        let topics: Vec<String> = topics.into_iter().cloned().collect();
-        match limits.of(&topics).await {
-            Ok(limits) => rules.learn_limits(limits),
-            // What is not known is found out when Kafka refuses a message.
-            Err(error) => tracing::debug!(%error, "cannot ask how large messages may be"),
-        }
-        match limits.with_companions().await {
-            Ok(bases) => rules.learn_companions(bases),
-            Err(error) => tracing::debug!(%error, "cannot ask which topics have companions"),
-        }
-        tokio::time::sleep(LIMITS).await;
     }
 }
 
