@@ -6,6 +6,7 @@
 //! its shards, the name is released.
 
 pub mod background;
+mod built_in;
 mod config_watch;
 mod connections;
 mod dev;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_rustls::rustls::ServerConfig;
 
-use super::dev::BuiltIn;
+use super::built_in::BuiltIn;
 use super::ports;
 use crate::api::auth::Authenticator;
 use crate::app::config_standing::ConfigStanding;

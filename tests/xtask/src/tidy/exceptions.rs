@@ -28,7 +28,6 @@ const CUSTOMARY: &[(&str, &str)] = &[
 ];
 
 const EDGES: &[(&str, &str)] = &[
-    ("host/src/server/reload.rs", "host/src/server/dev.rs"),
     ("host/src/store/mod.rs", "host/src/store/half.rs"),
     ("host/src/store/mod.rs", "host/src/store/postgres/mod.rs"),
     ("host/src/store/mod.rs", "host/src/store/redrive.rs"),
