@@ -12,7 +12,6 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::api::ports::ParkedFull;
 use crate::causes::{Cause, Causes, PAUSED, Subject, UNDELIVERED_FULL};
 use crate::config::Binding;
 use crate::consume::attempt::binding::RunningBinding;
@@ -28,6 +27,17 @@ use crate::store::{AskedLately, NodeBinding};
 const PAUSE_POLL: Duration = Duration::from_millis(500);
 /// The code of the cause that the paused groups are unknown.
 const PAUSES_UNKNOWN: &str = "pauses_unknown";
+
+/// A partition that stands still because it has as many parked deliveries as it may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedFull {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+}
 
 /// Starts, stops and restarts groups.
 pub struct RunningGroups {

@@ -9,5 +9,8 @@ pub mod config_standing;
 pub mod groups;
 pub mod import_rules;
 pub mod kafka_status;
+pub mod readiness;
+pub mod readiness_report;
 pub mod seek;
 pub mod store_probe;
+pub mod upload_plugin;

@@ -15,7 +15,9 @@ use crate::app::config_standing::ConfigStanding;
 use crate::app::groups::RunningGroups;
 use crate::app::import_rules::ImportRules;
 use crate::app::kafka_status::KafkaStatus;
+use crate::app::readiness::ReadinessProbe;
 use crate::app::store_probe::StoreProbe;
+use crate::app::upload_plugin::PluginUploads;
 use crate::causes::Causes;
 use crate::config::{Config, OwnTopics};
 use crate::consume::NodeContext;
@@ -201,9 +203,9 @@ impl HostParts {
                 log: log.clone(),
                 redrives,
             }),
-            plugins: Arc::new(ports::PluginsAdapter { store: Arc::clone(&store), plugins, imports }),
+            plugins: Arc::new(ports::PluginsAdapter(PluginUploads { store: Arc::clone(&store), plugins, imports })),
             log: Arc::new(ports::LogAdapter { log, producer: producer.clone() }),
-            health: Arc::new(ports::HealthAdapter {
+            health: Arc::new(ports::HealthAdapter(ReadinessProbe {
                 pulse: StoreProbe::new(store),
                 acceptor,
                 store_up,
@@ -212,7 +214,7 @@ impl HostParts {
                 fleet,
                 causes: causes.clone(),
                 config: standing,
-            }),
+            })),
             causes,
             auth: Authenticator::new(ports::tokens(&config.auth)),
             cookies: api::sessions::Cookies::new(config.server.is_reached_over_tls()),

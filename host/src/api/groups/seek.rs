@@ -24,6 +24,7 @@ use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::ports::{MovedPosition, SeekRequest, SeekTo};
 use crate::api::problem::Problem;
+use crate::app::seek::SeekError;
 use crate::rfc3339;
 
 /// Where to move positions.
@@ -152,6 +153,17 @@ fn example(group: &str) -> Value {
 
 fn wrong(detail: String) -> Problem {
     Problem::bad_request("bad seek", detail)
+}
+
+impl From<SeekError> for Problem {
+    fn from(error: SeekError) -> Self {
+        match error {
+            SeekError::NoPosition(why) => Self::conflict(why),
+            SeekError::OutOfRange(why) => Self::unprocessable("offset out of range", why),
+            SeekError::KafkaAway(why) => Self::unavailable(why),
+            SeekError::Store(error) => error.into(),
+        }
+    }
 }
 
 #[cfg(test)]
