@@ -34,7 +34,7 @@ use crate::publish::outbox::RunningOutboxes;
 use crate::publish::relay::delayed::DelayedWaker;
 use crate::publish::relay::lease::Leases;
 use crate::publish::relay::{self, Relay};
-use crate::publish::send::{Acceptor, SendSettings};
+use crate::publish::send::Acceptor;
 use crate::publish::transactions::Transactions;
 use crate::publish::undelivered::UndeliveredWatch;
 use crate::publish::waker::Waker;
@@ -112,7 +112,7 @@ impl Base {
             self.log.clone(),
             waker.clone(),
             alarm,
-            SendSettings { full: Some(full), ..SendSettings::default() },
+            full,
         );
         SendSide { acceptor, waker, relay, leases, undelivered }
     }

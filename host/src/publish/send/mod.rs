@@ -25,7 +25,6 @@ use std::time::Duration;
 use courier_core::message::{Kind, Timestamp};
 use tokio::time::Instant;
 
-pub use self::parts::SendSettings;
 use self::parts::{AcceptorParts, HOLD, STORE_WITHIN};
 use self::result::{DurableMeaning, SendStep};
 use self::route::Route;
@@ -34,6 +33,7 @@ use super::draft::{Draft, SendableMessage, new_id};
 use super::message_writer::MessageWriter;
 use super::receipt::{Receipt, SendProblem};
 use super::rules::Rules;
+use super::undelivered::FullTopics;
 use super::unsent::{Lane, UnsentLanes};
 use super::waker::Waker;
 use crate::clock::now;
@@ -72,7 +72,7 @@ impl Acceptor {
         log: LogReader,
         waker: Waker,
         alarm: DelayedWaker,
-        settings: SendSettings,
+        full: FullTopics,
     ) -> Self {
         let journal = MessageWriter::start(Arc::clone(&store));
         let unsent = UnsentLanes::start(Arc::clone(&store));
@@ -85,7 +85,7 @@ impl Acceptor {
             unsent,
             waker,
             alarm,
-            settings,
+            full,
             rules: Rules::default(),
         });
         supervise::spawn(Task::BacklogLook, look_for_backlog(Arc::downgrade(&inner)));
@@ -159,7 +159,7 @@ impl AcceptorParts {
         draft: Draft,
         now: Timestamp,
     ) -> Result<SendableMessage, (Box<NewMessage>, SendProblem)> {
-        let max_bytes = self.rules.max_bytes(&draft.kind.log_topic(&draft.topic)).min(self.settings.max_message_bytes);
+        let max_bytes = self.rules.max_bytes(&draft.kind.log_topic(&draft.topic));
         self.rules.check(draft).ready(now, max_bytes)
     }
 
@@ -219,7 +219,7 @@ impl AcceptorParts {
                 }
             };
             let topic = &*ready.log_topic();
-            if self.settings.full.as_ref().is_some_and(|full| full.contains(topic)) {
+            if self.full.contains(topic) {
                 // Nothing is kept of it: its sender knows, and can send it again.
                 steps.push(SendStep::Done(Receipt::failed(
                     ready.message.id.clone(),

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::kafka::log_reader::LogReader;
 use crate::kafka::producer::{DELIVERY_TIMEOUT, Producer};
 use crate::publish::backlog::Backlog;
-use crate::publish::draft::MAX_MESSAGE_BYTES;
 use crate::publish::message_writer::MessageWriter;
 use crate::publish::relay::delayed::DelayedWaker;
 use crate::publish::rules::Rules;
@@ -24,21 +23,6 @@ pub(super) const STORE_WITHIN: Duration = Duration::from_secs(5);
 pub(super) const HOLD: Duration =
     DELIVERY_TIMEOUT.saturating_mul(2).saturating_add(STORE_WITHIN).saturating_add(Duration::from_secs(10));
 
-/// The settings of the send side.
-#[derive(Clone)]
-pub struct SendSettings {
-    /// Largest message, with key and headers.
-    pub max_message_bytes: usize,
-    /// Topics for which too much is undelivered.
-    pub full: Option<FullTopics>,
-}
-
-impl Default for SendSettings {
-    fn default() -> Self {
-        Self { max_message_bytes: MAX_MESSAGE_BYTES, full: None }
-    }
-}
-
 /// The parts of an [`Acceptor`](super::Acceptor).
 pub(in crate::publish) struct AcceptorParts {
     pub(in crate::publish) store: SharedStore,
@@ -49,7 +33,8 @@ pub(in crate::publish) struct AcceptorParts {
     pub(super) unsent: UnsentLanes,
     pub(in crate::publish) waker: Waker,
     pub(in crate::publish) alarm: DelayedWaker,
-    pub(in crate::publish) settings: SendSettings,
+    /// Topics for which too much is undelivered.
+    pub(in crate::publish) full: FullTopics,
     /// The rules in force.
     pub(in crate::publish) rules: Rules,
 }
