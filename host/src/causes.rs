@@ -14,6 +14,8 @@
 //!
 //! Each process has its own board and shows only its own causes.
 
+mod view;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +23,8 @@ use std::time::Duration;
 
 use courier_core::message::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
+
+pub use self::view::CauseView;
 
 /// How long a cause stands before it is shown and logged.
 pub const SHOWN_AFTER: Duration = Duration::from_secs(10);

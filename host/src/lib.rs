@@ -3,6 +3,7 @@
 // left out.
 #![allow(missing_docs)]
 
+pub mod app;
 pub mod config;
 pub mod consume;
 pub mod server;
@@ -26,6 +27,7 @@ pub mod causes;
 pub mod clock;
 pub mod http_client;
 mod random;
+pub mod rfc3339;
 pub mod said;
 pub mod shutdown;
 pub mod supervise;

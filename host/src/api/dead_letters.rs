@@ -16,8 +16,8 @@ use super::openapi::Problems;
 use super::params::Params;
 use super::problem::Problem;
 use super::shown::{ShownKey, known};
-use super::time;
 use crate::api::deliveries::id;
+use crate::rfc3339;
 use crate::store::{DeadLetterFilter, DeadLetterRow};
 
 /// A delivery that was given up to a dead-letter topic.
@@ -73,8 +73,8 @@ impl From<DeadLetterRow> for DeadLetterView {
             attempts: row.number,
             dead_letter: row.topic,
             fate: row.fate.as_str(),
-            at: time::format(row.at),
-            handled_since: row.handled_at.map(time::format),
+            at: rfc3339::format(row.at),
+            handled_since: row.handled_at.map(rfc3339::format),
         }
     }
 }

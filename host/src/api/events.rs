@@ -5,127 +5,33 @@
 //! listeners is bounded, and they share one query a second. Each second the token
 //! or session of a listener is checked again, so that no stream outlives it.
 
-use std::collections::{BTreeSet, HashMap};
+mod hub;
+
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt, stream};
 use serde::Serialize;
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::broadcast;
 use tokio::time::{Interval, MissedTickBehavior};
-use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
+pub use self::hub::{Change, Hub};
+use self::hub::{MAX_LISTENERS, MAX_LISTENERS_EACH};
 use super::App;
 use super::auth::{As, Caller, Credential, Viewer};
 use super::openapi::Problems;
 use super::params::Params;
-use super::per_token::{NoMore, PerToken};
+use super::per_token::NoMore;
 use super::plugins::view as plugins;
 use super::problem::Problem;
 use crate::api::groups::view::OpenView;
-use crate::store::{GroupTotals, StoreError};
+use crate::store::GroupTotals;
 
-/// Listeners at once, of all tokens and of one token.
-const MAX_LISTENERS: u64 = 100;
-const MAX_LISTENERS_EACH: u64 = 60;
-/// Changes kept for a slow listener; it misses older ones.
-const MAX_CHANGES_BEHIND: usize = 256;
 /// Interval of counters.
 const PACE: Duration = Duration::from_secs(1);
-/// How long the sums are cached: a little less than the interval, so that every
-/// tick shows new ones.
-const FRESH: Duration = Duration::from_millis(900);
-
-/// Sends changes to listeners. Clones share them.
-#[derive(Clone)]
-pub struct Hub {
-    changes: broadcast::Sender<Change>,
-    places: PerToken,
-    read: Arc<Mutex<Option<Reading>>>,
-    closed: CancellationToken,
-}
-
-type Reading = (Instant, Arc<Vec<GroupReading>>);
-
-/// The sums of a group, and its topics.
-struct GroupReading {
-    totals: GroupTotals,
-    topics: BTreeSet<String>,
-}
-
-impl GroupReading {
-    /// Whether the caller sees the group, by the rule of `GET /v1/overview`.
-    fn is_for(&self, caller: &Caller) -> bool {
-        let in_scope = || self.topics.iter().any(|topic| caller.sees_topic(topic));
-        caller.sees_group(&self.totals.group) && (caller.topics().is_none() || in_scope())
-    }
-}
-
-impl Default for Hub {
-    fn default() -> Self {
-        Self {
-            changes: broadcast::Sender::new(MAX_CHANGES_BEHIND),
-            places: PerToken::new(MAX_LISTENERS, MAX_LISTENERS_EACH),
-            read: Arc::default(),
-            closed: CancellationToken::new(),
-        }
-    }
-}
-
-impl Hub {
-    /// Tells listeners that the resource at `change.path` has changed.
-    pub fn tell(&self, change: Change) {
-        // It fails only without listeners.
-        let _ = self.changes.send(change);
-    }
-
-    /// Ends every stream, so that the server can stop, which waits for its
-    /// connections.
-    pub fn close(&self) {
-        self.closed.cancel();
-    }
-
-    /// The sums of all groups, read from the store at most once a second.
-    async fn pulses(&self, app: &App) -> Result<Arc<Vec<GroupReading>>, StoreError> {
-        let mut read = self.read.lock().await;
-        if let Some((at, pulses)) = &*read
-            && at.elapsed() < FRESH
-        {
-            return Ok(Arc::clone(pulses));
-        }
-        let mut topics: HashMap<String, BTreeSet<String>> = HashMap::new();
-        for binding in app.groups.bindings() {
-            topics.entry(binding.group).or_default().extend(binding.topics);
-        }
-        for position in app.store.positions().await? {
-            topics.entry(position.group).or_default().insert(position.topic);
-        }
-        let pulse =
-            |totals: GroupTotals| GroupReading { topics: topics.remove(&totals.group).unwrap_or_default(), totals };
-        let pulses: Arc<Vec<GroupReading>> = Arc::new(app.store.totals().await?.into_iter().map(pulse).collect());
-        *read = Some((Instant::now(), Arc::clone(&pulses)));
-        Ok(pulses)
-    }
-}
-
-/// A changed resource, and who may know of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// Its path, for example `/v1/groups/stock`.
-    pub path: String,
-    /// The group it belongs to.
-    pub group: Option<String>,
-    /// The topics it belongs to, all of which a listener has to see.
-    pub topics: Vec<String>,
-    /// The plugin it belongs to.
-    pub plugin: Option<String>,
-    /// The only token whose holder may know of it.
-    pub token: Option<Arc<str>>,
-}
 
 impl Change {
     fn is_for(&self, app: &App, caller: &Caller) -> bool {
@@ -266,7 +172,7 @@ impl Listener {
     /// The current counters; `None` while the store is unavailable, which leaves the
     /// connection open.
     async fn counters(&self) -> Option<Event> {
-        let pulses = self.app.events.pulses(&self.app).await.ok()?;
+        let pulses = self.app.events.pulses(&*self.app.groups, &self.app.store).await.ok()?;
         let seen = pulses.iter().filter(|pulse| pulse.is_for(&self.caller)).map(|pulse| &pulse.totals);
         Event::default().event("counters").json_data(Counters::of(seen)).ok()
     }

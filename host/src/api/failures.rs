@@ -12,8 +12,8 @@ use super::openapi::Problems;
 use super::params::Params;
 use super::problem::Problem;
 use super::shown::known;
-use super::time;
 use crate::api::deliveries::id;
+use crate::rfc3339;
 use crate::store::{FailureFilter, FailureRow};
 
 /// Failures that are alike.
@@ -55,8 +55,8 @@ impl From<FailureRow> for FailureView {
             reason: row.reason.as_deref().and_then(known),
             count: row.count,
             open: row.open,
-            first_at: time::format(row.first_at),
-            last_at: time::format(row.last_at),
+            first_at: rfc3339::format(row.first_at),
+            last_at: rfc3339::format(row.last_at),
             topics: row.topics.into_iter().collect(),
             versions: row.versions.into_iter().collect(),
             example: id::write(row.example),

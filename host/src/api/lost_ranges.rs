@@ -11,7 +11,7 @@ use super::list::List;
 use super::openapi::Problems;
 use super::params::Params;
 use super::problem::Problem;
-use super::time;
+use crate::rfc3339;
 use crate::store::{LostRange, LostRangeFilter};
 
 /// Records that a group never got.
@@ -42,7 +42,7 @@ impl From<LostRange> for LostRangeView {
             from_offset: row.from.0,
             to_offset: row.to.0,
             why: row.why,
-            found_at: time::format(row.found_at),
+            found_at: rfc3339::format(row.found_at),
         }
     }
 }

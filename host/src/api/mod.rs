@@ -12,7 +12,6 @@ pub mod answers;
 mod app;
 pub mod audit;
 pub mod auth;
-pub mod causes;
 mod console;
 pub mod dead_letters;
 pub mod deliveries;
@@ -65,7 +64,6 @@ mod tests_of_identity;
 mod tests_of_people;
 #[cfg(test)]
 mod tests_of_roles;
-pub mod time;
 pub mod transactions;
 pub mod undelivered;
 

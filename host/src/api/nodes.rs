@@ -11,7 +11,7 @@ use super::list::{List, by_name};
 use super::openapi::Problems;
 use super::params::Params;
 use super::problem::Problem;
-use super::time;
+use crate::rfc3339;
 use crate::store::NodeRow;
 
 /// A host.
@@ -32,8 +32,8 @@ impl From<NodeRow> for NodeView {
         Self {
             name: row.name,
             live: row.live,
-            joined_at: time::format(row.joined_at),
-            lease_until: time::format(row.lease_until),
+            joined_at: rfc3339::format(row.joined_at),
+            lease_until: rfc3339::format(row.lease_until),
         }
     }
 }

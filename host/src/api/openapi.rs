@@ -12,7 +12,6 @@ use utoipa::openapi::{
 };
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
-use super::App;
 use super::problem::Problem;
 use super::sessions;
 
@@ -85,7 +84,7 @@ pub(super) fn name_operations(document: &mut OpenApi) {
 }
 
 /// Adds `/openapi.json` to the router. The document is serialized once.
-pub(super) fn serve(router: Router<App>, document: &OpenApi) -> Router<App> {
+pub(super) fn serve<S: Clone + Send + Sync + 'static>(router: Router<S>, document: &OpenApi) -> Router<S> {
     // Serialization cannot fail: a test of the API serializes the document.
     let text: bytes::Bytes = document.to_json().unwrap_or_default().into();
     router.route("/openapi.json", get(move || async move { ([(header::CONTENT_TYPE, "application/json")], text) }))

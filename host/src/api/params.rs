@@ -13,7 +13,7 @@ use courier_core::status::State;
 
 use super::problem::Problem;
 use super::shown::BASE64;
-use super::time;
+use crate::rfc3339;
 use crate::store::{MAX_PAGE, Page};
 
 /// Items of a page by default.
@@ -120,7 +120,7 @@ impl KnownParams {
         // A plus that was not percent-encoded arrives as a space. A time has one
         // only in its offset, as in +01:00.
         let plain = |text: String| if text.contains('T') { text.replace(' ', "+") } else { text };
-        let parse = |text: String| time::parse(&text).map_err(|why| bad(name, format!("is wrong: {why}")));
+        let parse = |text: String| rfc3339::parse(&text).map_err(|why| bad(name, format!("is wrong: {why}")));
         self.text(name).map(plain).map(parse).transpose()
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use serde::Deserialize;
 
 use super::client::HostClient;
-use super::messages::{PageRange, with_end};
+use super::page::{PageRange, with_end};
 use super::shapes::ShownPage;
 use super::table::{self, or_dash};
 use super::{Output, show};

@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::client::HostClient;
-use super::messages::{PageRange, with_end};
+use super::page::{PageRange, with_end};
 use super::shapes::{Attempt, Delivery, ShownPage};
 use super::table::{self, or_dash};
 use super::{Output, show};

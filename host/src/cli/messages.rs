@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::client::HostClient;
+use super::page::{PageRange, Paging, with_end};
 use super::shapes::{Delivery, Message, ShownPage};
 use super::table::{self, or_dash};
-use super::{Output, deliveries, point_in_time, show};
+use super::{Output, deliveries, show};
 
 const STATES: [&str; 5] = ["SEND_FAIL", "COMMITTED", "PUSH_FAIL", "HANDLE_FAIL", "HANDLED"];
 
@@ -87,31 +88,6 @@ pub(super) struct DelayedArgs {
     to: Option<String>,
     #[command(flatten)]
     page: Paging,
-}
-
-/// The part of a list to show.
-#[derive(Debug, clap::Args)]
-pub(super) struct PageRange {
-    /// Select entries from this time on, for example 2026-01-31T08:00:00Z, or from
-    /// that long ago: 15m.
-    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
-    pub from: Option<String>,
-    /// Select entries before this time, or before that long ago.
-    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
-    pub to: Option<String>,
-    #[command(flatten)]
-    pub page: Paging,
-}
-
-/// The page of a list to show.
-#[derive(Debug, clap::Args)]
-pub(super) struct Paging {
-    /// Continue after the page that printed this cursor.
-    #[arg(long)]
-    pub cursor: Option<String>,
-    /// The largest number of entries to show.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub limit: Option<u32>,
 }
 
 pub(super) async fn run(client: &HostClient, output: Output, command: Command) -> anyhow::Result<()> {
@@ -201,19 +177,6 @@ fn told_of_resend(message: &Message) -> Result<String, String> {
         ("SEND_FAIL", _) => Err(format!("{id} SEND_FAIL{reason}")),
         (state, _) => Ok(format!("{id} {state}")),
     }
-}
-
-/// A page's table, and how to get the entries that it left out.
-pub(super) fn with_end(mut table: String, next: Option<&str>, truncated: bool) -> String {
-    if let Some(next) = next {
-        table.push_str(&format!("\n\nmore: --cursor {}", table::clean(next)));
-    }
-    if truncated {
-        table.push_str(
-            "\n\nonly part of the time was searched: narrow it with --from and --to, or name a group, key or id",
-        );
-    }
-    table
 }
 
 fn row(message: &Message) -> [String; 7] {

@@ -22,6 +22,7 @@ mod nodes;
 mod openapi;
 mod outbox;
 mod outboxes;
+mod page;
 mod plugin;
 mod publish;
 mod python;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::client::{HostClient, ResponseText};
 use super::deliveries::{self, Filter};
-use super::messages::{Paging, with_end};
+use super::page::{Paging, with_end};
 use super::shapes::{Redrive, ShownPage};
 use super::table::{self, or_dash};
 use super::{Output, show};

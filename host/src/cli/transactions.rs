@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use serde_json::value::RawValue;
 
 use super::client::{HostClient, ResponseText};
-use super::messages::{Paging, with_end};
+use super::page::{Paging, with_end};
 use super::shapes::{ShownPage, Transaction};
 use super::table::{self, or_dash};
 use super::{Output, show};

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::client::HostClient;
-use super::messages::{Paging, with_end};
+use super::page::{Paging, with_end};
 use super::shapes::ShownPage;
 use super::table::{self, or_dash};
 use super::{Output, show};

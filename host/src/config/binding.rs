@@ -8,9 +8,10 @@ use courier_core::message::Timestamp;
 use courier_core::retry::RetryPolicy;
 use courier_core::verdict::{DeadLetter, FailurePolicy};
 
-use super::host::{name, names, plugin_name};
+use super::names::{name, names, plugin_name};
 use super::reader::{Section, Value};
 use super::report::ByteRange;
+use super::settings::{STATE_BYTES_UNLESS_SAID, STATE_KEYS_UNLESS_SAID};
 use super::{
     Binding, Circuit, Grant, GroupStart, HTTP_PUSH, Isolation, Ordering, PluginRef, Secret, http, secret, trace, units,
 };
@@ -67,10 +68,6 @@ const MEMORY: RangeInclusive<u64> = MIB..=4 << 30;
 const LOG: RangeInclusive<u64> = KIB..=16 * MIB;
 const STATE_BYTES: RangeInclusive<u64> = MIB..=1 << 40;
 const STATE_KEYS: RangeInclusive<i64> = 1..=1_000_000_000;
-/// Bytes that the state of a group may hold by default.
-pub(super) const STATE_BYTES_UNLESS_SAID: u64 = 256 * MIB;
-/// Keys that the state of a group may hold by default.
-pub(super) const STATE_KEYS_UNLESS_SAID: u64 = 1_000_000;
 const COPIED_BYTES: RangeInclusive<u64> = KIB..=TIB;
 /// Bytes of a partition's parked records that are copied before Kafka removes
 /// them, by default.

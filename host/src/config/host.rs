@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use reqwest::Url;
 
+use super::names::{name, names, plugin_name};
 use super::reader::{Section, Value};
 use super::report::ByteRange;
 use super::{
     Auth, DatabaseUrl, OutboxConfig, PluginRule, Role, Secret, Server, StoreConfig, TokenConfig, TransactionsConfig,
-    secret, tls, units,
+    secret, secret_source, tls, units,
 };
 
 /// The tables that a file may have.
@@ -119,23 +120,6 @@ fn host_name() -> String {
     if units::name(&clean).is_ok() { clean } else { "courier".to_owned() }
 }
 
-/// The name of a topic, group or node.
-pub(super) fn name(value: &Value<'_>, example: &str) -> Option<String> {
-    let text = value.text(example)?;
-    match units::name(text) {
-        Ok(()) => Some(text.to_owned()),
-        Err(remedy) => {
-            value.wrong(format!("`{}` is {text:?}", value.path), remedy);
-            None
-        }
-    }
-}
-
-/// An array of names of topics or groups.
-pub(super) fn names(value: &Value<'_>, example: &str) -> Option<Vec<String>> {
-    value.texts(example, |item, _| name(item, example))
-}
-
 /// `[store]`.
 pub(super) fn store(root: &Section<'_>) -> StoreConfig {
     let section = root.section("store", &["url", "retention"]);
@@ -212,7 +196,7 @@ fn token(table: &Section<'_>) -> Option<(TokenConfig, ByteRange)> {
     let role = table.require("role", "it may be \"viewer\", \"publisher\", \"operator\" or \"admin\"");
     let role = role.and_then(|value| value.word(&ROLES));
     let secret = match (table.get("env"), table.get("file")) {
-        (Some(source), None) | (None, Some(source)) => secret::fetch(&source),
+        (Some(source), None) | (None, Some(source)) => secret_source::fetch(&source),
         (None, None) => {
             let remedy = "say where the secret is: env = \"SHOP_TOKEN\" or file = \"path\"";
             table.reader.problem(&table.span, "the token has no secret", remedy);
@@ -238,7 +222,7 @@ fn token(table: &Section<'_>) -> Option<(TokenConfig, ByteRange)> {
     let (topics, groups) = (limit("topics", "order"), limit("groups", "stock"));
     let sources = table.get("sources").and_then(|value| value.texts("shop", source));
     let name_span = name.as_ref()?.span.clone();
-    let name = name.and_then(|value| self::name(&value, "shop"))?;
+    let name = name.and_then(|value| super::names::name(&value, "shop"))?;
     Some((TokenConfig { name, role: role?, secret: secret?, topics, groups, sources }, name_span))
 }
 
@@ -358,18 +342,6 @@ pub(super) fn outboxes(root: &Section<'_>) -> Vec<OutboxConfig> {
         outboxes.push((outbox, span));
     }
     outboxes.into_iter().map(|(outbox, _)| outbox).collect()
-}
-
-/// The name of a plugin or an outbox.
-pub(super) fn plugin_name(value: &Value<'_>, example: &str) -> Option<String> {
-    let text = value.text(example)?;
-    match units::plugin_name(text) {
-        Ok(()) => Some(text.to_owned()),
-        Err(remedy) => {
-            value.wrong(format!("`{}` is {text:?}", value.path), remedy);
-            None
-        }
-    }
 }
 
 /// A table's name, which cannot be bound in a statement and is therefore held

@@ -12,7 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
 use super::reader::{Section, Value};
-use super::{Kafka, OwnTopics, Property, secret};
+use super::{Kafka, OwnTopics, Property, secret, secret_source};
 
 /// Properties that Courier sets itself, each with its remedy.
 const OWNED: [(&str, &str); 16] = [
@@ -111,7 +111,7 @@ fn property(name: String, value: &Value<'_>, properties: &mut BTreeMap<String, P
         return;
     }
     let property = if inline || secret::is_secret_name(&name) {
-        secret::read(value, &name).map(Property::Secret)
+        secret_source::read(value, &name).map(Property::Secret)
     } else {
         let plain = value.as_scalar();
         if plain.is_none() {

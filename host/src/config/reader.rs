@@ -15,7 +15,15 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::report::{ByteRange, ConfigError, ConfigProblem};
-use super::{Config, secret, units};
+use super::{secret, units};
+
+/// What reading found beside the settings.
+pub(super) struct Findings {
+    /// Warnings, in the order of the file.
+    pub warnings: Vec<ConfigProblem>,
+    /// Other files that the file names.
+    pub files: Vec<PathBuf>,
+}
 
 /// One file being read.
 pub(super) struct FileReader<'a> {
@@ -89,15 +97,15 @@ impl<'a> FileReader<'a> {
         self.hidden.borrow_mut().push(span.clone());
     }
 
-    /// The configuration with its warnings, if no error was reported.
-    pub fn finish(self, config: Config) -> Result<Config, ConfigError> {
+    /// What was found beside the settings, if no error was reported.
+    pub fn finish(self) -> Result<Findings, ConfigError> {
         let (problems, mut warnings) = (self.problems.into_inner(), self.warnings.into_inner());
         let mut files = self.files.into_inner();
         files.sort_unstable();
         files.dedup();
         if problems.is_empty() {
             warnings.sort_by_key(ConfigProblem::start);
-            return Ok(Config { warnings, files, ..config });
+            return Ok(Findings { warnings, files });
         }
         Err(ConfigError::new(self.text, &self.hidden.into_inner(), problems).depending_on(files))
     }
@@ -484,10 +492,5 @@ impl<'a> Value<'a> {
             self.reader.problem(&self.key_span, message, format!("write [{}], with single brackets, once", self.path));
         }
         section
-    }
-
-    /// A secret: `{ env = ".." }` or `{ file = ".." }`.
-    pub fn secret(&self) -> Option<secret::Secret> {
-        secret::read(self, self.key)
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use jsonschema::Validator;
 use serde_json::Value;
 
-use super::host::name;
+use super::names::name;
 use super::reader::{Section, Value as Toml};
 use super::report::ByteRange;
 

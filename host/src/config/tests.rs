@@ -1,11 +1,14 @@
 //! Valid files, invalid files, and files changed at random.
 
+use std::time::Duration;
+
+use courier_core::message::Timestamp;
+use courier_core::retry::RetryPolicy;
+use courier_core::verdict::{DeadLetter, FailurePolicy};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
-use courier_core::retry::RetryPolicy;
-use courier_core::verdict::DeadLetter;
 
 const EXAMPLE: &str = include_str!("example.toml");
 /// A file beside the example's schema, so that the schema is found.

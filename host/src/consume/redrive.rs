@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::causes::{Cause, Causes, NO_BINDING, Subject};
+use crate::consume::context::LookError;
 use crate::kafka::log_reader::{LogError, LogReader};
 use crate::random;
 use crate::store::redrive::{DueItem, ItemAsk, MAX_STEP, RedriveId, RedriveLease, ReplayRecord};
@@ -128,15 +129,6 @@ enum RedriveStep {
     NobodyRuns { group: String, topic: String },
 }
 
-/// Why a step failed; it is tried again.
-#[derive(Debug, thiserror::Error)]
-enum StepError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Log(#[from] LogError),
-}
-
 impl Runner {
     /// Works until `stop`.
     pub async fn run(self, stop: CancellationToken) {
@@ -186,7 +178,7 @@ impl Runner {
         allowance: &mut Allowance,
         lows: &mut Lows,
         bindings: &mut LiveBindings,
-    ) -> Result<RedriveStep, StepError> {
+    ) -> Result<RedriveStep, LookError> {
         self.store.collect_items(lease).await?;
         if !lease.asks {
             return Ok(RedriveStep::Moves);
@@ -235,7 +227,7 @@ impl Runner {
         due: &[DueItem],
         lows: &mut Lows,
         takes: &(impl Fn(&str, &str) -> bool + Sync),
-    ) -> Result<Vec<(i64, ItemAsk)>, StepError> {
+    ) -> Result<Vec<(i64, ItemAsk)>, LookError> {
         let mut asks = Vec::with_capacity(due.len());
         let mut rest = due;
         while let Some(first) = rest.first() {
@@ -268,7 +260,7 @@ impl Runner {
         low: Offset,
         takes: &(impl Fn(&str, &str) -> bool + Sync),
         asks: &mut Vec<(i64, ItemAsk)>,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), LookError> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
         let (from, to) = (first.key.offset.max(low), last.key.offset.next());
         let mut found = HashMap::new();

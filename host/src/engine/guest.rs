@@ -10,12 +10,12 @@ use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use super::clock::{CpuExceeded, HeldBack, Meter};
+use super::handler_log::SharedLog;
+use super::http::HttpGate;
 use super::limits::{Ceiling, MAX_HANDLES, MAX_HELD_TIMEOUTS, MAX_HOST_CALL_BYTES, MAX_HTTP_HEADER_BYTES};
+use super::node_cache::NodeCache;
+use super::state_quota::StateHeld;
 use super::{Brake, Outgoing, Policy, StateSource};
-use crate::engine::imports::cache::NodeCache;
-use crate::engine::imports::http::HttpGate;
-use crate::engine::imports::log::SharedLog;
-use crate::engine::imports::quota::StateHeld;
 
 /// The state that the imports of an instance work on.
 pub(super) struct Guest {

@@ -15,15 +15,15 @@ use super::clock::{Meter, Metered, TickerHandle, in_time};
 use super::contract::{self, HandlerFailure};
 use super::fault::{Fault, cut};
 use super::guest::{Effects, Guest};
+use super::handler_log::SharedLog;
 use super::limits::WAIT_FOR_ROOM;
+use super::log_budget::LogBudget;
+use super::node_cache::NodeCache;
 use super::prepare::{Engine, LinkedComponent, Prepared};
 use super::redaction::Redaction;
 use super::slots::{Idle, Seat, SlotPermit};
 use super::{Brake, Call, Ended, Isolation, Policy, StateSource, World};
 use crate::clock::{nanos, now};
-use crate::engine::imports::cache::NodeCache;
-use crate::engine::imports::log::SharedLog;
-use crate::engine::imports::log_budget::LogBudget;
 
 /// Runs the calls of one binding, one at a time. It keeps an instance between
 /// calls if the binding's isolation allows that.

@@ -42,14 +42,18 @@ mod component;
 mod contract;
 mod fault;
 mod guest;
+mod handler_log;
 pub mod http;
 mod imports;
 mod instance;
 pub mod limits;
+mod log_budget;
+mod node_cache;
 mod prepare;
 mod proposals;
 mod redaction;
 mod slots;
+mod state_quota;
 #[cfg(test)]
 mod tests;
 
@@ -67,12 +71,12 @@ pub use crate::config::Isolation;
 pub use capacity::{Capacity, Shortage};
 pub use compile::{compile_child_main, is_compile_child};
 pub use component::{Inspection, RefusedUpload, World, digest, inspect};
-pub use imports::cache::NodeCache;
-pub use imports::log_budget::LogBudget;
-pub use imports::quota::{StateHeld, StateQuota};
 pub use instance::Sandbox;
 pub use limits::MAX_UPLOAD_BYTES;
+pub use log_budget::LogBudget;
+pub use node_cache::NodeCache;
 pub use prepare::{Engine, EngineError, EngineSettings, PrepareError, Prepared};
+pub use state_quota::{StateHeld, StateQuota};
 
 /// What a binding allows its handler, and how the host runs it.
 #[derive(Clone, Debug)]

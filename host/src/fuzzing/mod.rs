@@ -16,7 +16,8 @@ use bytes::Bytes;
 use courier_core::message::{Header, Offset, Timestamp};
 use percent_decoding::decoded;
 
-use crate::api::messages::form::{Defaults, Form};
+use crate::api::messages::fields::Defaults;
+use crate::api::messages::form::Form;
 use crate::config;
 use crate::engine;
 use crate::kafka::header_name;

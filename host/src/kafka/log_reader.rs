@@ -7,6 +7,7 @@
 //! transactions.
 
 mod retention;
+mod topic_settings;
 mod topics;
 
 use std::sync::Arc;
@@ -64,7 +65,7 @@ pub struct LogReader {
     /// Replaced when they no longer find a cluster that is there.
     clients: Arc<Mutex<Arc<Clients>>>,
     rescue: Arc<Mutex<StaleClient>>,
-    retentions: Arc<Mutex<retention::Retentions>>,
+    retentions: Arc<Mutex<topic_settings::Retentions>>,
     /// The id of topics of which the broker tells none.
     stand_in: Arc<str>,
     /// Bytes of a record that is read whole.
@@ -93,7 +94,7 @@ impl Clients {
         let read =
             read.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "10").create_with_context(Quiet)?;
         let ask_all = config.clone().set("isolation.level", "read_uncommitted").create_with_context(Quiet)?;
-        Ok(Self { ask, ask_all, read, reading: Mutex::default(), admin: retention::connect(config)? })
+        Ok(Self { ask, ask_all, read, reading: Mutex::default(), admin: topic_settings::connect(config)? })
     }
 
     fn all(&self) -> [&BaseConsumer<Quiet>; 3] {

@@ -8,42 +8,42 @@
 //! sent. [`Producer::down`] says whether the cluster is away, so that senders
 //! need not wait to find out. A client that no longer works is replaced.
 //!
-//! Next: `producer/cluster_watch.rs`, and `topics.rs`, which caches the partitions of topics.
+//! Next: `producer/parts.rs`, `producer/cluster_watch.rs`, and `topics.rs`, which
+//! caches the partitions of topics.
 
 mod client;
 mod cluster_watch;
+mod create_topic;
 mod error;
+mod health;
+mod parts;
 mod windows;
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
-use courier_core::message::{Offset, Timestamp};
-use parking_lot::{Mutex, MutexGuard};
+use courier_core::message::Offset;
+use parking_lot::Mutex;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::OwnedHeaders;
 use rdkafka::metadata::Metadata;
-use rdkafka::producer::{BaseRecord, Producer as _};
+use rdkafka::producer::Producer as _;
 use tokio::sync::{oneshot, watch};
 
 pub use self::client::{DELIVERY_TIMEOUT, MAX_RECORD_BYTES};
-use self::client::{ProducerClient, config, connect};
-use self::cluster_watch::ClusterHealth;
+use self::client::{config, connect};
 pub use self::error::ProduceError;
 use self::error::{DOWN, judge};
-use self::windows::{ProduceFailure, ProduceResult, Ticket, Windows};
-use super::header_name;
+use self::health::ClusterHealth;
+use self::parts::ProducerParts;
+use self::windows::{ProduceFailure, ProduceResult, Windows};
 use super::record::Record;
 use super::topic_id::TopicIds;
 use super::topics::{KnownTopic, TopicCache, TopicError};
-use crate::clock::now;
-use crate::said;
 use crate::supervise::{self, Task};
 
 /// How long a sender waits before it tries a full queue again.
@@ -53,17 +53,6 @@ const QUEUE_FULL_WAIT: Duration = Duration::from_millis(10);
 #[derive(Clone)]
 pub struct Producer {
     inner: Arc<ProducerParts>,
-}
-
-struct ProducerParts {
-    config: ClientConfig,
-    // Replaced when the client reports a fatal error, after which it never
-    // sends again.
-    client: Mutex<Arc<ProducerClient>>,
-    health: Arc<ClusterHealth>,
-    windows: Arc<Windows>,
-    topics: TopicCache,
-    ids: TopicIds,
 }
 
 impl Producer {
@@ -98,7 +87,9 @@ impl Producer {
         let released = Arc::downgrade(&inner);
         std::thread::Builder::new()
             .name("kafka-windows".to_owned())
-            .spawn(move || supervise::thread(Task::ProducerWindows, || windows::keep_releasing(&released, &rings)))
+            .spawn(move || {
+                supervise::thread(Task::ProducerWindows, || ProducerParts::keep_releasing(&released, &rings))
+            })
             .map_err(|error| KafkaError::ClientCreation(format!("cannot start a thread: {error}")))?;
         Ok(Self { inner })
     }
@@ -188,13 +179,13 @@ impl Producer {
         }
     }
 
-    /// The client's settings, for the admin calls in `topics.rs`.
-    pub(super) fn config(&self) -> &ClientConfig {
+    /// The client's settings, for the admin calls in `create_topic.rs`.
+    fn config(&self) -> &ClientConfig {
         &self.inner.config
     }
 
     /// Forgets what is known of a topic, after it was created.
-    pub(super) fn forget(&self, topic: &str) {
+    fn forget(&self, topic: &str) {
         self.inner.topics.forget(topic);
     }
 }
@@ -225,95 +216,12 @@ impl Future for Ack {
     }
 }
 
-impl ProducerParts {
-    fn client(&self) -> Arc<ProducerClient> {
-        Arc::clone(&self.locked())
-    }
-
-    fn locked(&self) -> MutexGuard<'_, Arc<ProducerClient>> {
-        self.client.lock()
-    }
-
-    fn enqueue(
-        &self,
-        topic: &str,
-        partition: i32,
-        record: &Record,
-    ) -> Result<oneshot::Receiver<ProduceResult>, KafkaError> {
-        if self.health.fatal.load(Ordering::Relaxed) {
-            self.replace();
-        }
-        self.windows.send(topic, partition, record, |ticket| self.produce(topic, partition, record, ticket))
-    }
-
-    /// Hands a record to the client.
-    fn produce(
-        &self,
-        topic: &str,
-        partition: i32,
-        record: &Record,
-        ticket: Ticket,
-    ) -> Result<(), (KafkaError, Ticket)> {
-        let mut out = BaseRecord::with_opaque_to(topic, Box::new(ticket)).partition(partition);
-        out.key = record.key.as_deref();
-        out.payload = record.value.as_deref();
-        out.timestamp = Some(sent_at_millis(record, now()));
-        if !record.headers.is_empty() {
-            let headers = OwnedHeaders::new_with_capacity(record.headers.len());
-            out.headers = Some(
-                record
-                    .headers
-                    .iter()
-                    .fold(headers, |headers, header| header_name::add(headers, &header.name, header.value.as_deref())),
-            );
-        }
-        self.client().send::<[u8], [u8]>(out).map_err(|(error, out)| {
-            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-                self.health.fatal.store(true, Ordering::Relaxed);
-            }
-            (error, *out.delivery_opaque)
-        })
-    }
-
-    /// Puts a new client in the place of one that hit a fatal error. What the
-    /// old one still holds is given back as [`ProduceError::Later`].
-    fn replace(&self) {
-        // No broker has state for the new client. Windows are locked before the
-        // client elsewhere, so not while it is locked here.
-        self.windows.close();
-        let mut client = self.locked();
-        if !self.health.fatal.swap(false, Ordering::Relaxed) {
-            return;
-        }
-        match connect(&self.config, &self.health, &self.windows) {
-            Ok(new) => {
-                let old = std::mem::replace(&mut *client, new);
-                // Dropping a client blocks until its threads have ended.
-                std::thread::spawn(move || drop(old));
-            }
-            Err(error) => {
-                if let Some(unsaid) = said::again("no producer") {
-                    tracing::error!(%error, unsaid, "cannot replace the failed producer");
-                }
-                self.health.fatal.store(true, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-/// The time of a record for Kafka. The client would take this machine's clock,
-/// and brokers refuse for good what comes from more than an hour ahead: `now` is
-/// the store's.
-fn sent_at_millis(record: &Record, now: Timestamp) -> i64 {
-    let time = if record.timestamp.0 > 0 { record.timestamp } else { now };
-    time.0 / 1_000
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use courier_core::message::Timestamp;
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::DefaultProducerContext;
     use rdkafka_sys::{RDKafkaApiKey, RDKafkaRespErr};
@@ -328,15 +236,6 @@ mod tests {
             headers: Vec::new(),
             left_out: None,
         }
-    }
-
-    /// A host two hours ahead had every message refused as of an invalid time,
-    /// although its store told it the right one.
-    #[test]
-    fn a_record_of_a_host_whose_clock_is_ahead_has_the_time_of_the_store() {
-        let store = Timestamp(7_000_999);
-        assert_eq!(sent_at_millis(&record(0), store), 7_000);
-        assert_eq!(sent_at_millis(&Record { timestamp: Timestamp(5_000), ..record(0) }, store), 5);
     }
 
     /// librdkafka 2.12 reports success without an offset for the first record

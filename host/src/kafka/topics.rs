@@ -1,19 +1,14 @@
-//! What a producer must know of topics: whether they exist, how many
-//! partitions they have; and the creation of Courier's own.
+//! What a producer must know of topics: whether they exist, and how many
+//! partitions they have.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::FromClientConfig as _;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use thiserror::Error;
-
-use super::producer::{ProduceError, Producer};
 
 /// How long what is known of a topic is believed.
 const KNOWN_FOR: Duration = Duration::from_secs(30);
@@ -31,9 +26,6 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 /// often to ask, and how long to wait between.
 const ASK_TRIES: u32 = 5;
 const ASK_AGAIN: Duration = Duration::from_millis(100);
-/// How long the creation of a topic may take.
-const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Why the partitions of a topic are not known.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TopicError {
@@ -221,53 +213,5 @@ fn ask_once(topic: &str, fetch: &impl Fn(&str, Duration) -> KafkaResult<Metadata
         // The broker is just creating it, or elects its leaders.
         None => Err(TopicError::Unavailable(format!("topic {topic} is not ready yet"))),
         Some(code) => Err(TopicError::Unavailable(format!("topic {topic}: {code}"))),
-    }
-}
-
-impl Producer {
-    /// Creates one of Courier's own topics unless it exists; `replication` 0
-    /// or less leaves the factor to the broker. Answers whether it is new.
-    ///
-    /// # Errors
-    /// When the broker refuses, or cannot be reached.
-    pub async fn create_topic(
-        &self,
-        topic: &str,
-        partitions: i32,
-        replication: i32,
-        settings: &[(&str, &str)],
-    ) -> Result<bool, ProduceError> {
-        let later =
-            |error: &dyn std::fmt::Display| ProduceError::Later(format!("cannot create topic {topic}: {error}"));
-        let mut config = self.config().clone();
-        for producer_only in ["enable.idempotence", "partitioner", "acks", "message.timeout.ms", "linger.ms"] {
-            config.remove(producer_only);
-        }
-        let admin: AdminClient<DefaultClientContext> =
-            AdminClient::from_config(&config).map_err(|error| later(&error))?;
-        let factor = if replication > 0 { replication } else { -1 };
-        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(factor));
-        new.config.extend_from_slice(settings);
-        let options = AdminOptions::new().operation_timeout(Some(CREATE_TIMEOUT)).request_timeout(Some(CREATE_TIMEOUT));
-        let created = admin.create_topics([&new], &options).await.map_err(|error| later(&error))?;
-        // The client's destructor waits for its threads: not on this one.
-        tokio::task::spawn_blocking(move || drop(admin));
-        self.forget(topic);
-        match created.into_iter().next() {
-            Some(Ok(_)) => Ok(true),
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
-            Some(Err((
-                _,
-                code @ (RDKafkaErrorCode::InvalidTopic
-                | RDKafkaErrorCode::InvalidPartitions
-                | RDKafkaErrorCode::InvalidReplicationFactor
-                | RDKafkaErrorCode::InvalidConfig
-                | RDKafkaErrorCode::PolicyViolation
-                | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed),
-            ))) => Err(ProduceError::Refused(format!("cannot create topic {topic}: {code}"))),
-            Some(Err((_, code))) => Err(later(&code)),
-            None => Err(later(&"the broker gave no answer")),
-        }
     }
 }

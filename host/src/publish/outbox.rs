@@ -22,12 +22,13 @@
 //! was committed, and on a single reader.
 //!
 //! [`intake`] is the loop of one outbox, [`hand`] the rows that are under way,
-//! [`source`] what it needs of a database ([`postgres`], [`sqlite`]),
-//! [`columns`] what a table has to be, [`row`] makes a message of a row,
+//! [`source`] what it needs of a database ([`postgres`], [`sqlite`], which
+//! [`connect`] chooses), [`columns`] what a table has to be, [`row`] makes a message of a row,
 //! [`taking`] hands messages to the store, [`error`] says in sentences why an
 //! outbox stands still.
 
 mod columns;
+mod connect;
 mod error;
 mod hand;
 mod intake;
@@ -52,8 +53,8 @@ use crate::publish::relay::lease::Leases;
 use crate::store::SHARDS;
 use crate::supervise::{self, Task};
 
+pub use self::connect::examine;
 pub use self::error::SourceError;
-pub use self::source::examine;
 
 /// The outboxes of the configuration in force.
 pub struct RunningOutboxes {

@@ -1,16 +1,15 @@
 //! `courier dev`: a host with a broker inside the process and a store that is
 //! removed afterwards.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use courier_core::message::Kind;
 
+use super::built_in::BuiltIn;
 use super::reload::File;
 use super::{Host, reserve};
-use crate::config::{self, Config};
+use crate::config;
 use crate::kafka::embedded::Embedded;
 
 /// The default configuration file, which need not exist.
@@ -25,31 +24,6 @@ pub struct DevOptions {
     pub data: Option<PathBuf>,
     /// Where to listen instead of the configured address.
     pub listen: Option<SocketAddr>,
-}
-
-/// The built-in parts.
-pub(super) struct BuiltIn {
-    /// The broker runs until this is dropped.
-    broker: Embedded,
-    servers: Vec<String>,
-    store: String,
-    listen: Option<SocketAddr>,
-}
-
-impl BuiltIn {
-    /// Puts the built-in parts into a configuration, and creates the topics of
-    /// its bindings.
-    pub fn replace(&self, config: &mut Config) {
-        if let Some(listen) = self.listen {
-            config.server.listen = listen;
-        }
-        config.kafka.bootstrap_servers.clone_from(&self.servers);
-        config.kafka.properties.clear();
-        config.store.url = self.store.as_str().into();
-        for topic in topics(config) {
-            self.broker.create_topic(&topic);
-        }
-    }
 }
 
 /// Runs a host with an embedded broker and a store of its own.
@@ -85,13 +59,6 @@ pub async fn dev(options: DevOptions) -> anyhow::Result<()> {
     .await;
     let _ = std::fs::remove_dir_all(scratch);
     result
-}
-
-/// What the bindings read and what they may publish on, with the companions
-/// that their broadcasts lie in: the embedded broker's clients make no topics.
-fn topics(config: &Config) -> BTreeSet<String> {
-    let named = config.bindings.iter().flat_map(|binding| binding.topics.iter().chain(&binding.grant.publish));
-    named.flat_map(|topic| [topic.clone(), Kind::Broadcast.log_topic(topic).into_owned()]).collect()
 }
 
 fn tempfile_dir() -> anyhow::Result<PathBuf> {

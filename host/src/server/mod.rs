@@ -6,28 +6,17 @@
 //! its shards, the name is released.
 
 pub mod background;
-mod bindings;
-mod config_standing;
+mod built_in;
 mod config_watch;
 mod connections;
 mod dev;
-mod group_causes;
-pub mod groups;
 pub mod http;
-mod import_rules;
-mod lag;
-mod log_ends;
 pub mod node_lease;
 mod open_store;
-mod policy;
 mod ports;
 mod reload;
 pub mod sandboxes;
-mod seek;
-mod seen_log_ends;
-pub mod stalled_partitions;
 mod stalled_reader;
-mod store_watch;
 mod wiring;
 
 use std::path::{Path, PathBuf};
@@ -41,16 +30,16 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::config_standing::ConfigStanding;
 use self::config_watch::{Changes, ConfigChange};
 use self::connections::Bounds;
 pub use self::dev::{DevOptions, dev};
-use self::groups::RunningGroups;
-use self::import_rules::ImportRules;
 use self::open_store::{once_it_answers, open_store};
 use self::reload::{File, Trigger};
 use self::wiring::{ApiParts, Base, ConsumeSide, HostParts, SendSide, Watches};
 use crate::api;
+use crate::app::config_standing::ConfigStanding;
+use crate::app::groups::RunningGroups;
+use crate::app::import_rules::ImportRules;
 use crate::config::{self, Config, DatabaseUrl, OwnTopics};
 use crate::engine::Engine;
 use crate::publish::outbox::RunningOutboxes;
@@ -109,7 +98,7 @@ impl Host {
         let metrics = crate::telemetry::metrics()?;
         let store_lock = lock_store(&config)?;
         let store = open_store(&config.store.url).await?;
-        store_watch::set_clock(&store).await;
+        background::store_watch::set_clock(&store).await;
         let node: Arc<str> = config.server.node.as_str().into();
         let joined = node_lease::join(&store, &node).await?;
         tracing::info!(%node, store = store_kind(&config.store.url), "node name leased");
@@ -192,7 +181,7 @@ impl Host {
         // A task of its own, since the loop may be busy with a reload.
         let mut lease = supervise::spawn(
             Task::NodeLease,
-            background::keep_lease(Arc::clone(&self.store), self.joined.writer, self.api.causes.clone()),
+            background::lease::keep_lease(Arc::clone(&self.store), self.joined.writer, self.api.causes.clone()),
         );
         let mut fallen = pin!(supervise::fallen());
         let mut changes = Changes::of(&file.path, &self.config.files);

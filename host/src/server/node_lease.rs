@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::background::LEASE;
 use super::open_store::once_it_answers;
 use crate::said;
 use crate::store::{Holder, Joined, SharedStore, StoreError};
 
+/// How long a node's name is held without a renewal.
+pub(super) const LEASE: Duration = Duration::from_secs(15);
 /// How often a name that another process holds is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 

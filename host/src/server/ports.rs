@@ -1,6 +1,6 @@
 //! The adapters: implement the ports of the API by the real parts of the host.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,43 +8,30 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::{Message, Offset, Timestamp};
 use futures::future::{BoxFuture, FutureExt as _};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
-use super::background::KafkaStatus;
-use super::config_standing::ConfigStanding;
-use super::groups::RunningGroups;
-use super::import_rules::ImportRules;
-use super::policy;
-use super::store_watch::StoreProbe;
 use crate::api::auth::TokenSpec;
 use crate::api::ports::{
     self, BindingView, BuiltinPlugin, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, Refusal,
     SeekRequest, Uploaded,
 };
 use crate::api::problem::Problem;
-use crate::causes::{Cause, Causes, Subject};
-use crate::config::{Auth, Isolation, Ordering, OwnTopics};
-use crate::consume::attempt::plugin_versions::PluginVersions;
+use crate::app::groups::RunningGroups;
+use crate::app::kafka_status::KafkaStatus;
+use crate::app::readiness::ReadinessProbe;
+use crate::app::seek;
+use crate::app::upload_plugin::PluginUploads;
+use crate::config::Auth;
 use crate::engine::builtin::Builtin;
-use crate::engine::{Engine, PrepareError, StateHeld, StateSource};
-use crate::kafka::limits::TopicLimits;
+use crate::engine::{StateHeld, StateSource};
 use crate::kafka::log_reader::{LogError, LogReader};
 use crate::kafka::producer::Producer;
 use crate::kafka::record::{Record, shard_of};
 use crate::publish::draft::{Draft, Receipt};
 use crate::publish::outbox;
-use crate::publish::rules::Rules;
 use crate::publish::send::Acceptor;
 use crate::publish::transactions::{NotPrepared, Transactions};
-use crate::store::{DeliveryKey, HalfRow, NewVersion, SHARDS, SharedStore, StateUsage, StoreError};
-
-/// How often missing topics of Courier's own are created.
-const OWN_TOPICS: Duration = Duration::from_secs(2);
-/// How often the limits of topics are asked for.
-const LIMITS: Duration = Duration::from_secs(10);
-
-/// The code of the cause that a topic of Courier's own cannot be created.
-const NOT_CREATED: &str = "not_created";
+use crate::store::{DeliveryKey, HalfRow, SHARDS, SharedStore, StateUsage, StoreError};
 
 /// Key/value state, read from the store.
 pub struct StateAdapter(pub SharedStore);
@@ -119,41 +106,7 @@ pub struct GroupsAdapter {
 #[async_trait]
 impl ports::GroupsPort for GroupsAdapter {
     fn bindings(&self) -> Vec<BindingView> {
-        let bound = self.fleet.bound();
-        bound
-            .iter()
-            .map(|bound| {
-                let binding = &bound.binding;
-                let why = RunningGroups::why_stopped(bound);
-                BindingView {
-                    group: binding.group.clone(),
-                    topics: binding.topics.clone(),
-                    plugin: match &binding.plugin.digest {
-                        Some(digest) => format!("{}@{digest}", binding.plugin.name),
-                        None => binding.plugin.name.clone(),
-                    },
-                    types: binding.types.clone(),
-                    ordering: match binding.ordering {
-                        Ordering::Key => "key",
-                        Ordering::Partition => "partition",
-                        Ordering::None => "none",
-                    }
-                    .to_owned(),
-                    isolation: match binding.isolation {
-                        Isolation::Message => "message",
-                        Isolation::Batch => "batch",
-                        Isolation::Instance => "instance",
-                    }
-                    .to_owned(),
-                    concurrency: u32::try_from(binding.concurrency).unwrap_or(u32::MAX),
-                    paused: why.is_some(),
-                    blocked: RunningGroups::blocked(bound).map(ToOwned::to_owned),
-                    why,
-                    cause: None,
-                    policy: policy::view(bound),
-                }
-            })
-            .collect()
+        self.fleet.bound().iter().map(|bound| BindingView::of(bound)).collect()
     }
 
     fn log_ends(&self) -> HashMap<(String, i32), Offset> {
@@ -174,7 +127,7 @@ impl ports::GroupsPort for GroupsAdapter {
     }
 
     async fn seek(&self, seek: &SeekRequest) -> Result<Vec<MovedPosition>, Problem> {
-        let sought = super::seek::seek(&self.store, &self.log, seek).await?;
+        let sought = seek::seek(&self.store, &self.log, seek).await?;
         self.fleet.wake();
         Ok(sought)
     }
@@ -196,59 +149,21 @@ impl ports::OutboxesPort for OutboxesAdapter {
 }
 
 /// Uploads and activations.
-pub struct PluginsAdapter {
-    /// Where versions are kept.
-    pub store: SharedStore,
-    /// What compiles and runs them.
-    pub plugins: Arc<PluginVersions>,
-    /// What they may import.
-    pub imports: ImportRules,
-}
+pub struct PluginsAdapter(pub PluginUploads);
 
 #[async_trait]
 impl ports::PluginsPort for PluginsAdapter {
     async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem> {
-        let inspection = Engine::inspect(wasm.clone()).await.map_err(not_prepared)?;
-        let refused = |why| Problem::unprocessable("plugin refused", why);
-        self.imports.check(name, &inspection.imports).map_err(refused)?;
-        self.plugins.prepare(wasm.clone()).await.map_err(not_prepared)?;
-        let version = NewVersion {
-            plugin: name.to_owned(),
-            digest: inspection.digest.clone(),
-            wasm,
-            imports: inspection.imports.clone(),
-            exports: inspection.exports.clone(),
-            wants: inspection.wants.as_ref().map(ToString::to_string),
-            by: by.to_owned(),
-        };
-        self.store.put_version(&version).await?;
-        self.plugins.wake();
-        Ok(Uploaded {
-            version: inspection.digest,
-            imports: inspection.imports,
-            exports: inspection.exports,
-            wants: inspection.wants,
-        })
+        Ok(self.0.upload(name, wasm, by).await?)
     }
 
     async fn activate(&self, name: &str, digest: &str, by: &str) -> Result<(), Problem> {
-        self.store.activate(name, digest, by).await?;
-        self.plugins.wake();
-        Ok(())
+        Ok(self.0.activate(name, digest, by).await?)
     }
 
     fn builtin(&self) -> Vec<BuiltinPlugin> {
         let all = Builtin::all().iter();
         all.map(|builtin| BuiltinPlugin { name: builtin.name.to_owned(), version: builtin.version() }).collect()
-    }
-}
-
-/// What the component causes is its sender's to mend, whatever it is; only what
-/// the host causes is the host's.
-fn not_prepared(error: PrepareError) -> Problem {
-    match error {
-        PrepareError::Refused(why) => Problem::unprocessable("plugin refused", why.to_string()),
-        PrepareError::Host(why) => Problem::internal(why),
     }
 }
 
@@ -306,139 +221,12 @@ impl ports::LogPort for LogAdapter {
 }
 
 /// Whether the host is well.
-pub struct HealthAdapter {
-    /// Whether the store takes writes.
-    pub pulse: StoreProbe,
-    /// Whether messages are accepted.
-    pub acceptor: Acceptor,
-    /// Whether outcomes are taken.
-    pub store_up: watch::Receiver<bool>,
-    /// Knows whether the brokers are known to be down.
-    pub producer: Producer,
-    /// What was last heard of Kafka.
-    pub heard: Arc<KafkaStatus>,
-    /// What runs.
-    pub fleet: Arc<RunningGroups>,
-    /// What stands still.
-    pub causes: Causes,
-    /// How the configuration stands.
-    pub config: ConfigStanding,
-}
+pub struct HealthAdapter(pub ReadinessProbe);
 
 #[async_trait]
 impl ports::HealthPort for HealthAdapter {
     async fn ready(&self) -> ReadinessReport {
-        let mut ready = ReadinessReport { migrated: true, ..ReadinessReport::default() };
-        match self.pulse.feel().await {
-            Ok(()) => ready.store = true,
-            Err(why) => ready.reasons.push(why),
-        }
-        ready.accepting = ready.store;
-        if let Some(why) = self.acceptor.why_closed().filter(|_| ready.store) {
-            ready.accepting = false;
-            ready.reasons.push(format!("messages cannot be stored, so that none is accepted: {why}"));
-        }
-        if ready.store && !*self.store_up.borrow() {
-            ready.degrade(
-                "store_writes",
-                "store writes",
-                None,
-                "outcomes cannot be written: no handler starts until they can",
-            );
-        }
-        if self.producer.is_down() || self.heard.kafka_away().is_some() {
-            let why = self.heard.kafka_away().unwrap_or_else(|| "no broker answers".to_owned());
-            ready.degrade("kafka", "kafka", None, why);
-        }
-        // The first broadcast after this answer must find its listeners.
-        if !self.fleet.listens() && !self.producer.is_down() && !self.heard.is_kafka_away() {
-            ready.accepting = false;
-            ready.reasons.push("this node is not registered for broadcasts yet".to_owned());
-        }
-        let companions = self.fleet.companions();
-        let (companions, missing): (Vec<_>, Vec<_>) =
-            self.heard.missing_topics().into_iter().partition(|topic| companions.contains(topic));
-        for topic in companions {
-            // Nothing is wrong as long as nobody broadcasts.
-            ready.reasons.push(format!(
-                "topic {topic} does not exist: broadcasts are refused until it does, or [kafka.topics] create = true"
-            ));
-        }
-        for topic in missing {
-            let why = format!("a binding needs topic {topic}, which does not exist");
-            ready.degrade("topic_missing", format!("topic {topic}"), Some(&topic), why);
-        }
-        for stalled in self.heard.stalled() {
-            let (topic, partition) = &stalled.place;
-            let why = format!(
-                "partition {topic}:{partition} stands at offset {}: a producer's transaction has been open for {} s and \
-                 holds {} offsets back; finish or abort it (kafka-transactions.sh finds it)",
-                stalled.at,
-                stalled.since.as_secs(),
-                stalled.behind
-            );
-            ready.degrade("partition_stalled", format!("partition {topic}:{partition}"), Some(topic), why);
-        }
-        for standing in self.causes.shown().iter().filter(|standing| standing.degrades()) {
-            ready.degrade_for(standing);
-        }
-        self.config.tell(&mut ready);
-        ready
-    }
-}
-
-/// Creates the topics of Courier's own that bindings need, while the
-/// configuration in force says so.
-pub async fn own_topics(
-    mut wanted: watch::Receiver<OwnTopics>,
-    producer: Producer,
-    fleet: Arc<RunningGroups>,
-    causes: Causes,
-) {
-    let mut created: HashSet<String> = HashSet::new();
-    loop {
-        let topics = match wanted.wait_for(|topics| topics.create).await {
-            Ok(topics) => topics.clone(),
-            // The host is going.
-            Err(_) => return,
-        };
-        for topic in fleet.own_topics().into_iter().chain(fleet.companions()) {
-            if created.contains(&topic) {
-                continue;
-            }
-            match producer.create_topic(&topic, topics.partitions, topics.replication, &[]).await {
-                Ok(_) => {
-                    causes.clear_code(&Subject::Topic(topic.clone()), NOT_CREATED);
-                    created.insert(topic);
-                }
-                Err(error) => {
-                    let why = format!("topic {topic} cannot be created: {error}");
-                    causes.report(Subject::Topic(topic), Cause::new(NOT_CREATED, why));
-                }
-            }
-        }
-        tokio::time::sleep(OWN_TOPICS).await;
-    }
-}
-
-/// Learns how large a message may be for the topics that bindings read and
-/// publish on, and which topics have companions.
-pub async fn watch_limits(limits: TopicLimits, rules: Rules, fleet: Arc<RunningGroups>) {
-    loop {
-        let bound = fleet.bound();
-        let topics: BTreeSet<&String> =
-            bound.iter().flat_map(|bound| bound.binding.topics.iter().chain(&bound.binding.grant.publish)).collect();
-        let topics: Vec<String> = topics.into_iter().cloned().collect();
-        match limits.of(&topics).await {
-            Ok(limits) => rules.learn_limits(limits),
-            // What is not known is found out when Kafka refuses a message.
-            Err(error) => tracing::debug!(%error, "cannot ask how large messages may be"),
-        }
-        match limits.with_companions().await {
-            Ok(bases) => rules.learn_companions(bases),
-            Err(error) => tracing::debug!(%error, "cannot ask which topics have companions"),
-        }
-        tokio::time::sleep(LIMITS).await;
+        self.0.report().await
     }
 }
 

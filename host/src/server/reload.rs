@@ -13,12 +13,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio_rustls::rustls::ServerConfig;
 
-use super::config_standing::ConfigStanding;
-use super::dev::BuiltIn;
-use super::groups::RunningGroups;
-use super::import_rules::ImportRules;
+use super::built_in::BuiltIn;
 use super::ports;
 use crate::api::auth::Authenticator;
+use crate::app::config_standing::ConfigStanding;
+use crate::app::groups::RunningGroups;
+use crate::app::import_rules::ImportRules;
 use crate::config::{self, Auth, Binding, Config, ConfigError, OwnTopics, Server};
 use crate::publish::cut;
 use crate::publish::outbox::RunningOutboxes;

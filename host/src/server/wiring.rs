@@ -1,35 +1,32 @@
-//! What is made of the parts of a host: its background tasks, and its API.
+//! Makes the parts of a host, a function a layer, and its API of them.
 
-use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use rdkafka::ClientConfig;
 use tokio::sync::{Notify, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::background::{self, KafkaStatus};
-use super::config_standing::ConfigStanding;
-use super::groups::RunningGroups;
-use super::import_rules::ImportRules;
-use super::log_ends::LogEnds;
-use super::{bindings, group_causes, ports, store_watch};
+use super::ports;
 use crate::api;
 use crate::api::auth::Authenticator;
+use crate::app::config_standing::ConfigStanding;
+use crate::app::groups::RunningGroups;
+use crate::app::import_rules::ImportRules;
+use crate::app::kafka_status::KafkaStatus;
+use crate::app::readiness::ReadinessProbe;
+use crate::app::store_probe::StoreProbe;
+use crate::app::upload_plugin::PluginUploads;
 use crate::causes::Causes;
-use crate::config::{Config, OwnTopics, Property};
+use crate::config::{Config, OwnTopics};
 use crate::consume::NodeContext;
 use crate::consume::attempt::plugin_versions::PluginVersions;
 use crate::consume::fairness::controller::FairnessController;
 use crate::consume::owner::OwnerDeps;
-use crate::consume::redrive::Runner;
 use crate::consume::settle::writer::Settler;
 use crate::engine::Engine;
 use crate::kafka::embedded;
-use crate::kafka::limits::TopicLimits;
 use crate::kafka::log_reader::LogReader;
 use crate::kafka::producer::Producer;
 use crate::kafka::topic_watch::TopicWatch;
@@ -37,12 +34,11 @@ use crate::publish::outbox::RunningOutboxes;
 use crate::publish::relay::delayed::DelayedWaker;
 use crate::publish::relay::lease::Leases;
 use crate::publish::relay::{self, Relay};
-use crate::publish::send::{Acceptor, SendSettings};
+use crate::publish::send::Acceptor;
 use crate::publish::transactions::Transactions;
 use crate::publish::undelivered::UndeliveredWatch;
 use crate::publish::waker::Waker;
 use crate::store::{SharedStore, WriterId};
-use crate::supervise::{self, Task};
 
 /// What every part of a host is made from.
 pub(super) struct Base {
@@ -116,7 +112,7 @@ impl Base {
             self.log.clone(),
             waker.clone(),
             alarm,
-            SendSettings { full: Some(full), ..SendSettings::default() },
+            full,
         );
         SendSide { acceptor, waker, relay, leases, undelivered }
     }
@@ -190,65 +186,6 @@ pub(super) struct ApiParts {
 }
 
 impl HostParts {
-    /// Starts what runs for as long as the host does.
-    pub(super) fn start_background(&self, config: &Config, watches: Watches) -> anyhow::Result<JoinSet<()>> {
-        let (store, fleet) = (|| Arc::clone(&self.base.store), || Arc::clone(&self.fleet));
-        let (causes, stop) = (|| self.base.causes.clone(), || self.base.stop.clone());
-        let mut tasks = JoinSet::new();
-        let mut start = |task, work: BoxFuture<'static, ()>| {
-            tasks.spawn(supervise::until(task, self.base.stop.clone(), work));
-        };
-        start(Task::Fleet, fleet().follow().boxed());
-        start(Task::Fairness, watches.restraints.keep().boxed());
-        let stop_sources = {
-            let (fleet, board) = (fleet(), causes());
-            move |full: &HashSet<String>| fleet.hold_for_undelivered(full, &board)
-        };
-        start(Task::UndeliveredWatch, watches.undelivered.run(store(), causes(), stop_sources).boxed());
-        start(Task::TopicWatch, self.topics.clone().run(self.base.log.clone(), stop()).boxed());
-        if !self.base.dev {
-            start(Task::TopicIds, background::watch_ids(self.topics.clone(), causes()).boxed());
-        }
-        let ends = LogEnds::new(self.base.log.clone(), self.topics.clone(), Arc::clone(&self.heard));
-        start(Task::LogEnds, ends.watch(store(), fleet()).boxed());
-        start(Task::BroadcastWatch, background::watch_broadcasts(store(), fleet()).boxed());
-        start(Task::Gauges, background::gauge_totals(store()).boxed());
-        start(Task::Minutes, background::keep_minutes(store(), self.base.writer).boxed());
-        let retention = config.store.retention;
-        start(Task::Retention, background::prune(store(), fleet(), retention, causes(), stop()).boxed());
-        start(Task::StoreWatch, store_watch::keep(store(), self.acceptor.clone(), causes()).boxed());
-        start(Task::GroupCauses, group_causes::watch(store(), fleet(), Arc::clone(&self.heard), causes()).boxed());
-        start(Task::NodeBindings, bindings::keep(store(), fleet(), Arc::clone(&self.base.node)).boxed());
-        start(Task::RedriveRunner, self.redrive_runner().run(stop()).boxed());
-        if !compresses(&config.kafka.properties) {
-            let limits = TopicLimits::new(&self.base.clients).context("cannot set up a client for kafka")?;
-            let watch = ports::watch_limits(limits, self.acceptor.rules().clone(), fleet());
-            start(Task::TopicLimits, watch.boxed());
-        }
-        let create = ports::own_topics(watches.wanted_topics, self.base.producer.clone(), fleet(), causes());
-        start(Task::OwnTopics, create.boxed());
-        Ok(tasks)
-    }
-
-    fn redrive_runner(&self) -> Runner {
-        Runner {
-            store: Arc::clone(&self.base.store),
-            log: self.base.log.clone(),
-            writer: self.base.writer,
-            node: Arc::clone(&self.base.node),
-            wake: Box::new({
-                let fleet = Arc::clone(&self.fleet);
-                move || fleet.wake()
-            }),
-            poke: Arc::clone(&self.redrives),
-            passes_over: Box::new({
-                let fleet = Arc::clone(&self.fleet);
-                move |group, topic, kind| fleet.passes_over(group, topic, kind)
-            }),
-            causes: self.base.causes.clone(),
-        }
-    }
-
     /// What the operations of the API work with.
     pub(super) fn api(self, config: &Config, rest: ApiParts) -> api::App {
         let Self { base, acceptor, fleet, heard, redrives, .. } = self;
@@ -266,10 +203,10 @@ impl HostParts {
                 log: log.clone(),
                 redrives,
             }),
-            plugins: Arc::new(ports::PluginsAdapter { store: Arc::clone(&store), plugins, imports }),
+            plugins: Arc::new(ports::PluginsAdapter(PluginUploads { store: Arc::clone(&store), plugins, imports })),
             log: Arc::new(ports::LogAdapter { log, producer: producer.clone() }),
-            health: Arc::new(ports::HealthAdapter {
-                pulse: store_watch::StoreProbe::new(store),
+            health: Arc::new(ports::HealthAdapter(ReadinessProbe {
+                pulse: StoreProbe::new(store),
                 acceptor,
                 store_up,
                 producer,
@@ -277,7 +214,7 @@ impl HostParts {
                 fleet,
                 causes: causes.clone(),
                 config: standing,
-            }),
+            })),
             causes,
             auth: Authenticator::new(ports::tokens(&config.auth)),
             cookies: api::sessions::Cookies::new(config.server.is_reached_over_tls()),
@@ -290,13 +227,6 @@ impl HostParts {
             dev,
         }
     }
-}
-
-/// Whether records are packed before Kafka measures them, so that nobody knows
-/// beforehand whether one is too large.
-fn compresses(properties: &BTreeMap<String, Property>) -> bool {
-    let named = ["compression.type", "compression.codec"].iter().filter_map(|name| properties.get(*name));
-    named.into_iter().any(|codec| codec.expose() != "none")
 }
 
 /// How every client reaches Kafka.

@@ -12,7 +12,7 @@ use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
 use crate::api::shown::known;
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::{AuditFilter, AuditRow};
 
 /// A change.
@@ -49,7 +49,7 @@ impl From<AuditRow> for AuditView {
     fn from(row: AuditRow) -> Self {
         Self {
             id: row.id,
-            at: time::format(row.at),
+            at: rfc3339::format(row.at),
             by: row.by,
             action: row.action,
             subject: row.subject,

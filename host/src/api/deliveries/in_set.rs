@@ -17,7 +17,7 @@ use crate::api::App;
 use crate::api::auth::Caller;
 use crate::api::problem::Problem;
 use crate::api::shown::{ShownKey, known};
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::{DeliveryFilter, DeliveryKey, HandledAt, PositionRow, is_address};
 
 /// Members that are never known of such a delivery.
@@ -113,7 +113,7 @@ pub(in crate::api) fn of(
     handled: &HandledAt,
     message: Option<&Message>,
 ) -> DeliveryView {
-    let window = WindowView { from: time::format(handled.from), to: time::format(handled.to) };
+    let window = WindowView { from: rfc3339::format(handled.from), to: rfc3339::format(handled.to) };
     let attempt = AttemptView {
         number: 1,
         counted: true,

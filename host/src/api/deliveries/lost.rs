@@ -11,7 +11,7 @@ use courier_core::status::State;
 use super::flight::{self, RecordPlace, kind_of};
 use super::view::DeliveryView;
 use crate::api::shown::ShownKey;
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::{LostRange, PositionRow};
 
 /// The lost ranges with the place of a message that was accepted then, one of
@@ -56,7 +56,7 @@ pub fn view(
     let mut view = flight::view(&position, offset, message_id, key, type_name);
     view.state = State::HandleFail.as_str();
     view.reason = Some(format!("it was not handled: {}", range.why));
-    view.settled_at = Some(time::format(range.found_at));
+    view.settled_at = Some(rfc3339::format(range.found_at));
     Some(view)
 }
 

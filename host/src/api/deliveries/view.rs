@@ -1,15 +1,13 @@
 //! Deliveries and attempts, as the API shows them.
 
-use courier_core::status::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::id;
 use crate::api::App;
-use crate::api::messages::view::MessageView;
 use crate::api::problem::Problem;
-use crate::api::shown::{ShownBody, ShownKey, known};
-use crate::api::time;
+use crate::api::shown::{ShownKey, known};
+use crate::rfc3339;
 use crate::store::{AttemptRow, DeliveryRow, is_address};
 
 /// One message for one group.
@@ -177,9 +175,9 @@ impl DeliveryView {
             fingerprint: row.fingerprint.as_deref().and_then(known),
             node: row.node.as_deref().and_then(known),
             address: row.listener.clone().filter(|listener| is_address(listener)),
-            received_at: Some(time::format(row.received_at)),
-            settled_at: row.settled_at.map(time::format),
-            next_attempt_at: row.next_attempt_at.map(time::format),
+            received_at: Some(rfc3339::format(row.received_at)),
+            settled_at: row.settled_at.map(rfc3339::format),
+            next_attempt_at: row.next_attempt_at.map(rfc3339::format),
             attempts,
             settled_within: None,
             not_recorded: Vec::new(),
@@ -199,8 +197,8 @@ fn unkept(row: &DeliveryRow, kept: &[AttemptRow]) -> Option<AttemptView> {
         counted: !verdict.never_ran(),
         version: row.version.as_deref().and_then(known),
         node: row.node.clone().unwrap_or_default(),
-        started_at: time::format(started_at),
-        finished_at: time::format(settled_at),
+        started_at: rfc3339::format(started_at),
+        finished_at: rfc3339::format(settled_at),
         verdict: verdict.as_str(),
         reason: row.reason.as_deref().and_then(known),
         fingerprint: row.fingerprint.as_deref().and_then(known),
@@ -215,42 +213,13 @@ impl From<&AttemptRow> for AttemptView {
             counted: row.counted,
             version: row.version.as_deref().and_then(known),
             node: row.node.to_string(),
-            started_at: time::format(row.started_at),
-            finished_at: time::format(row.finished_at),
+            started_at: rfc3339::format(row.started_at),
+            finished_at: rfc3339::format(row.finished_at),
             verdict: row.verdict.as_str(),
             reason: row.reason.as_deref().and_then(known),
             fingerprint: row.fingerprint.as_deref().and_then(known),
             log: row.log.as_deref().and_then(known),
         }
-    }
-}
-
-/// The message of a delivery, as far as its row knows it, when Kafka has dropped
-/// the record.
-pub(in crate::api) fn message_of(row: &DeliveryRow) -> MessageView {
-    MessageView {
-        id: row.message_id.clone(),
-        key: ShownKey::new(row.record_key.as_deref()),
-        source: None,
-        sender: None,
-        source_proven: None,
-        topic: row.topic.clone(),
-        type_name: known(&row.type_name),
-        kind: super::flight::kind_of(row.listener.as_ref()).as_str().to_owned(),
-        time: time::format(row.record_time),
-        state: State::Committed.as_str(),
-        reason: None,
-        retrying: false,
-        partition: Some(row.partition),
-        offset: Some(row.key.offset.0),
-        content_type: None,
-        headers: None,
-        body: ShownBody::new(None),
-        body_missing: None,
-        deliver_at: None,
-        deliveries: None,
-        warning: None,
-        also: Vec::new(),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 use crate::api::shown::{ShownKey, known};
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::LaneRow;
 
 /// A lane whose head waits for a retry or for a person.
@@ -52,7 +52,7 @@ impl From<LaneRow> for LaneView {
             state: row.state.as_str(),
             reason: row.reason.as_deref().and_then(known),
             waiting: row.waiting,
-            next_attempt_at: row.next_attempt_at.map(time::format),
+            next_attempt_at: row.next_attempt_at.map(rfc3339::format),
             held: row.held,
         }
     }

@@ -24,7 +24,8 @@ use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::ports::{MovedPosition, SeekRequest, SeekTo};
 use crate::api::problem::Problem;
-use crate::api::time;
+use crate::app::seek::SeekError;
+use crate::rfc3339;
 
 /// Where to move positions.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -109,7 +110,7 @@ fn check(asked: SeekBody, group: &str) -> Result<SeekRequest, Problem> {
         Value::String(word) if word == "earliest" => SeekTo::Earliest,
         Value::String(word) if word == "latest" => SeekTo::Latest,
         Value::String(text) => {
-            let time = time::parse(text);
+            let time = rfc3339::parse(text);
             SeekTo::Time(time.map_err(|why| wrong(format!("`to` is neither \"earliest\" nor \"latest\", and {why}")))?)
         }
         Value::Number(number) => match number.as_i64().filter(|offset| *offset >= 0) {
@@ -140,7 +141,7 @@ fn describe(seek: &SeekRequest) -> String {
         SeekTo::Offset(offset) => format!("offset {offset}"),
         SeekTo::Earliest => "the first record that Kafka still has".to_owned(),
         SeekTo::Latest => "past the last record".to_owned(),
-        SeekTo::Time(at) => format!("the first record from {} on", time::format(at)),
+        SeekTo::Time(at) => format!("the first record from {} on", rfc3339::format(at)),
     };
     format!("{which}, to {to}")
 }
@@ -152,6 +153,17 @@ fn example(group: &str) -> Value {
 
 fn wrong(detail: String) -> Problem {
     Problem::bad_request("bad seek", detail)
+}
+
+impl From<SeekError> for Problem {
+    fn from(error: SeekError) -> Self {
+        match error {
+            SeekError::NoPosition(why) => Self::conflict(why),
+            SeekError::OutOfRange(why) => Self::unprocessable("offset out of range", why),
+            SeekError::KafkaAway(why) => Self::unavailable(why),
+            SeekError::Store(error) => error.into(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,12 +9,11 @@ use utoipa::ToSchema;
 use super::runs;
 use crate::api::App;
 use crate::api::auth::Caller;
-use crate::api::causes::CauseView;
 use crate::api::ports::BindingView;
 use crate::api::problem::Problem;
-use crate::api::time;
-use crate::causes::{Standing, Subject, Weight};
+use crate::causes::{CauseView, Standing, Subject, Weight};
 use crate::clock::now;
+use crate::rfc3339;
 use crate::stats::{PACE_WINDOW, quantile_ms};
 use crate::store::{AddressLeaseRow, GroupTotals, ListenerRow, PaceRow, PositionRow, is_address};
 
@@ -360,8 +359,8 @@ fn listener_view(
         node,
         live: if address.is_some() { lease.is_some_and(|lease| lease.live) } else { listener.live },
         address,
-        registered_at: time::format(listener.registered_at),
-        seen_at: time::format(listener.seen_at),
+        registered_at: rfc3339::format(listener.registered_at),
+        seen_at: rfc3339::format(listener.seen_at),
         forgotten: listener.gone.is_some(),
         why: listener.gone.as_ref().map(|(_, why)| why.clone()),
         topic: listener.topic.clone(),

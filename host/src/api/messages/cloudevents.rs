@@ -21,13 +21,13 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::form::{Defaults, bad, read_delay, read_deliver_at};
+use super::fields::{Defaults, bad, read_delay, read_deliver_at};
 use super::json::read_kind;
 use crate::api::ports::Draft;
 use crate::api::problem::Problem;
 use crate::api::shape;
 use crate::api::shown::BASE64;
-use crate::api::time;
+use crate::rfc3339;
 
 /// The only supported version of CloudEvents.
 const SPEC_VERSION: &str = "1.0";
@@ -94,8 +94,9 @@ fn draft(
         return Err(bad(format!("the CloudEvent has `specversion` {version:?}; only {SPEC_VERSION:?} is known")));
     }
     let (id, source, type_name) = (require("id")?, require("source")?, require("type")?);
-    let time =
-        attributes.remove("time").map(|text| time::parse(&text).map_err(|why| bad(format!("`time` is wrong: {why}"))));
+    let time = attributes
+        .remove("time")
+        .map(|text| rfc3339::parse(&text).map_err(|why| bad(format!("`time` is wrong: {why}"))));
     let topic = defaults.topic(attributes.remove("topic"));
     let kind = read_kind(attributes.remove("kind").as_deref())?;
     let delay = attributes.remove("delay").map(|text| read_delay(&text)).transpose()?;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::form::{Defaults, bad, check_header, read_delay, read_deliver_at};
+use super::fields::{Defaults, bad, check_header, read_delay, read_deliver_at};
 use crate::api::ports::{Draft, header_rules};
 use crate::api::problem::Problem;
 use crate::api::shape;

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::audience;
-use super::form::{Defaults, Form, Read, Unread};
+use super::fields::Defaults;
+use super::form::{Form, Read, Unread};
 use super::json::MessageFields;
+use super::unhandled;
 use crate::api::App;
 use crate::api::auth::{As, Caller, Publisher};
 use crate::api::intake;
@@ -146,7 +147,7 @@ async fn send(app: &App, caller: &Caller, read: Vec<Read>) -> Vec<ReceiptView> {
         }
     }
     let of_whom = drafts.iter().map(|draft| (draft.topic.as_str(), draft.type_name.as_str()));
-    let warnings = audience::warnings(app, caller, of_whom).await;
+    let warnings = unhandled::warnings(app, caller, of_whom).await;
     let sent = if drafts.is_empty() { Vec::new() } else { app.sender.send(drafts).await };
     let mut receipts = sent.into_iter().zip(warnings);
     let answered = refused.into_iter().map(|(refused, sent)| {

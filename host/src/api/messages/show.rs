@@ -18,7 +18,7 @@ use courier_core::message::{Kind, Message, Offset};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::audience;
+use super::unhandled;
 use super::view::{Contents, MessageView, PlaceView, kept};
 use super::which::{MessageSelector, is_of};
 use crate::api::App;
@@ -31,7 +31,7 @@ use crate::api::lost_ranges;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::{
     DeliveryFilter, DeliveryKey, DeliveryRow, HandledAt, LostRangeFilter, MAX_PAGE, MessageRow, Page, PositionRow,
 };
@@ -134,7 +134,7 @@ pub(in crate::api) async fn show(
     deliveries.sort_by(|one, other| (&one.group, one.listener()).cmp(&(&other.group, other.listener())));
     if deliveries.is_empty() {
         let of_whom = std::iter::once((message.topic.as_str(), type_name.as_str()));
-        message.warning = audience::warnings(&app, &caller, of_whom).await.pop().flatten();
+        message.warning = unhandled::warnings(&app, &caller, of_whom).await.pop().flatten();
     }
     message.deliveries = Some(deliveries);
     message.also = also(&others, &elsewhere);
@@ -197,7 +197,7 @@ async fn in_sets<'p>(
 fn of_place(id: &str, place: &RecordPlace, handled: &HandledAt) -> MessageView {
     let message = Message { id: id.to_owned(), topic: place.topic.clone(), kind: place.kind, ..Message::default() };
     let mut view = MessageView::of_record(&message, place.partition, place.offset);
-    view.time = time::format(handled.from);
+    view.time = rfc3339::format(handled.from);
     view.body_missing = Some(
         "Kafka no longer has this record, and its group keeps no row of what it handles at the first attempt; `time` is \
          when it was handled, at the earliest"
@@ -278,7 +278,7 @@ async fn describe(
             Ok(MessageView::of_record(message, place.partition, place.offset).with(&contents))
         }
         // Kafka has dropped the record; its deliveries know part of it.
-        (_, Some(delivery)) => Ok(view::message_of(delivery).with(&contents)),
+        (_, Some(delivery)) => Ok(MessageView::of_delivery(delivery).with(&contents)),
         (Contents::Away(why), None) => Err(Problem::unavailable(why)),
         (_, None) => Err(unknown(id)),
     }

@@ -10,7 +10,7 @@ use crate::api::App;
 use crate::api::deliveries::flight;
 use crate::api::deliveries::view::DeliveryView;
 use crate::api::shown::{self, ShownBody, ShownKey, known};
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::{DeliveryRow, MessageRow};
 
 /// A message.
@@ -115,8 +115,8 @@ impl PlaceView {
             partition: row.place.map(|(partition, _)| partition),
             offset: row.place.map(|(_, offset)| offset.0),
             source: Some(row.source.clone()),
-            time: Some(time::format(row.time)),
-            created_at: Some(time::format(row.created_at)),
+            time: Some(rfc3339::format(row.time)),
+            created_at: Some(rfc3339::format(row.created_at)),
             state: row.state.as_str(),
         }
     }
@@ -164,7 +164,7 @@ impl MessageView {
             topic: row.topic.clone(),
             type_name: known(&row.type_name),
             kind: row.kind.clone(),
-            time: time::format(row.time),
+            time: rfc3339::format(row.time),
             state: row.state.as_str(),
             reason: row.reason.as_deref().and_then(known).or_else(|| unknown_fate(row)),
             retrying: row.retrying,
@@ -174,7 +174,7 @@ impl MessageView {
             headers: None,
             body: ShownBody::new(None),
             body_missing: None,
-            deliver_at: row.deliver_at.map(time::format),
+            deliver_at: row.deliver_at.map(rfc3339::format),
             deliveries: None,
             warning: None,
             also: Vec::new(),
@@ -193,12 +193,42 @@ impl MessageView {
             topic: message.topic.clone(),
             type_name: known(&message.type_name),
             kind: message.kind.as_str().to_owned(),
-            time: time::format(message.time),
+            time: rfc3339::format(message.time),
             state: State::Committed.as_str(),
             reason: None,
             retrying: false,
             partition: Some(partition),
             offset: Some(offset.0),
+            content_type: None,
+            headers: None,
+            body: ShownBody::new(None),
+            body_missing: None,
+            deliver_at: None,
+            deliveries: None,
+            warning: None,
+            also: Vec::new(),
+        }
+    }
+
+    /// Shows the message of a delivery, as far as its row knows it, when Kafka has
+    /// dropped the record.
+    #[must_use]
+    pub fn of_delivery(row: &DeliveryRow) -> Self {
+        Self {
+            id: row.message_id.clone(),
+            key: ShownKey::new(row.record_key.as_deref()),
+            source: None,
+            sender: None,
+            source_proven: None,
+            topic: row.topic.clone(),
+            type_name: known(&row.type_name),
+            kind: flight::kind_of(row.listener.as_ref()).as_str().to_owned(),
+            time: rfc3339::format(row.record_time),
+            state: State::Committed.as_str(),
+            reason: None,
+            retrying: false,
+            partition: Some(row.partition),
+            offset: Some(row.key.offset.0),
             content_type: None,
             headers: None,
             body: ShownBody::new(None),

@@ -11,7 +11,7 @@ use crate::api::App;
 use crate::api::auth::Caller;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::{DeliveryRow, Identity, MessageRow, SourceHash};
 
 /// The message that a request names.
@@ -90,8 +90,8 @@ fn candidate(row: &MessageRow) -> Value {
     json!({
         "topic": row.topic,
         "source": row.source,
-        "time": time::format(row.time),
-        "created_at": time::format(row.created_at),
+        "time": rfc3339::format(row.time),
+        "created_at": rfc3339::format(row.created_at),
         "state": row.state.as_str(),
     })
 }

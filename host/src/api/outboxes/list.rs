@@ -12,13 +12,13 @@ use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::auth::{As, Viewer};
-use crate::api::causes::CauseView;
 use crate::api::list::{List, by_name};
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::ports::OutboxView;
 use crate::api::problem::Problem;
-use crate::api::time;
+use crate::causes::CauseView;
+use crate::rfc3339;
 use crate::store::{OutboxCause, OutboxRow};
 
 /// Age of the last note of a host, in microseconds, after which an outbox counts as
@@ -120,14 +120,14 @@ fn status(outbox: OutboxView, row: Option<&OutboxRow>, now: Timestamp) -> Outbox
         let cause = CauseView {
             code: "outbox_not_relayed".into(),
             fields: BTreeMap::from([("node".into(), row.node.clone())]),
-            since: time::format(row.noted_at),
+            since: rfc3339::format(row.noted_at),
         };
         (Some(format!("no host has relayed it for {} s", silent / 1_000_000)), Some(cause))
     } else {
         let view = |cause: &OutboxCause| CauseView {
             code: cause.code.clone().into(),
             fields: cause.fields.iter().map(|(field, value)| (field.clone().into(), value.clone())).collect(),
-            since: time::format(row.since.unwrap_or(row.noted_at)),
+            since: rfc3339::format(row.since.unwrap_or(row.noted_at)),
         };
         (row.why.clone(), row.cause.as_ref().map(view))
     };
@@ -139,7 +139,7 @@ fn status(outbox: OutboxView, row: Option<&OutboxRow>, now: Timestamp) -> Outbox
         why,
         cause,
         pending: row.pending,
-        oldest_at: row.oldest_at.map(time::format),
+        oldest_at: row.oldest_at.map(rfc3339::format),
         relayed: row.relayed,
         refused: row.refused,
         shards: vec![row.shard],

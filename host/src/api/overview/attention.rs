@@ -9,15 +9,14 @@ use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::auth::Caller;
-use crate::api::causes::CauseView;
 use crate::api::groups::view::GroupView;
 use crate::api::lost_ranges;
 use crate::api::messages::resend::encode;
 use crate::api::outboxes::list::{self as outboxes, OutboxStatus};
 use crate::api::ports::Note;
 use crate::api::problem::Problem;
-use crate::api::time;
-use crate::causes::{HELD, PARKED_FULL, PAUSED, SHOWN_AFTER, Standing, Subject, Weight};
+use crate::causes::{CauseView, HELD, PARKED_FULL, PAUSED, SHOWN_AFTER, Standing, Subject, Weight};
+use crate::rfc3339;
 use crate::store::undelivered::UndeliveredTotal;
 use crate::store::{HalfRow, HalfState, LostRange, Page, UnheardRow};
 
@@ -73,7 +72,7 @@ pub(super) async fn of(
                 ),
                 path: format!("/v1/groups/{}/parked", encode(&full.group)),
                 subject: full.group,
-                since: stands.map(|standing| time::format(standing.since)),
+                since: stands.map(|standing| rfc3339::format(standing.since)),
                 cause: stands.map(CauseView::from),
             });
         }
@@ -85,7 +84,7 @@ pub(super) async fn of(
                 kind: "lost_range",
                 detail: lost(&range),
                 subject: range.group,
-                since: Some(time::format(range.found_at)),
+                since: Some(rfc3339::format(range.found_at)),
                 cause: None,
                 path: "/v1/lost-ranges".to_owned(),
             });
@@ -176,7 +175,7 @@ fn stopped(standing: &Standing) -> Attention {
         kind: if standing.weight == Weight::Foreseen { standing.code } else { "stopped" },
         subject: standing.subject.to_string(),
         detail: standing.why.clone(),
-        since: Some(time::format(standing.since)),
+        since: Some(rfc3339::format(standing.since)),
         cause: Some(CauseView::from(standing)),
         path,
     }
@@ -215,14 +214,14 @@ fn unreachable(half: &HalfRow) -> Attention {
         kind: "transaction_unreachable",
         subject: half.id.clone(),
         detail: format!("nobody said yet what became of it, and {why}; it is asked again"),
-        since: half.unreachable_since.map(time::format),
+        since: half.unreachable_since.map(rfc3339::format),
         cause: half.unreachable_since.map(|since| CauseView {
             code: "check_url_unreachable".into(),
             fields: [("check_url".into(), half.check_url.clone()), ("answer".into(), half.last_answer.clone())]
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, value?)))
                 .collect(),
-            since: time::format(since),
+            since: rfc3339::format(since),
         }),
         path: format!("/v1/transactions/{}", encode(&half.id)),
     }
@@ -235,7 +234,7 @@ fn abandoned(half: &HalfRow) -> Attention {
         kind: "transaction_abandoned",
         subject: half.id.clone(),
         detail: format!("its {count} {are} not sent: {why}"),
-        since: half.ended_at.map(time::format),
+        since: half.ended_at.map(rfc3339::format),
         cause: None,
         path: format!("/v1/transactions/{}", encode(&half.id)),
     }
@@ -256,7 +255,7 @@ fn unheard(rows: Vec<UnheardRow>) -> Vec<Attention> {
         Some(Attention {
             kind: "broadcast_unheard",
             detail: format!("{were} by no node: none listened to {topic} when they were sent"),
-            since: Some(time::format(oldest.created_at)),
+            since: Some(rfc3339::format(oldest.created_at)),
             cause: None,
             path: format!("/v1/messages/{}", encode(&newest.id)),
             subject: topic,

@@ -17,13 +17,13 @@ use utoipa::ToSchema;
 use self::attention::Attention;
 use super::App;
 use super::auth::{As, Caller, Viewer};
-use super::causes::CauseView;
 use super::nodes::NodeView;
 use super::openapi::Problems;
 use super::params::Params;
 use super::problem::Problem;
-use super::time;
 use crate::api::groups::view::{self, GroupView, OpenView};
+use crate::causes::CauseView;
+use crate::rfc3339;
 use crate::stats::{MINUTE, minute_of};
 use crate::store::MinuteRow;
 
@@ -138,7 +138,7 @@ pub(super) async fn overview(
     let rates = rates(&minutes, now);
     let lags: Option<Vec<i64>> = groups.iter().filter(|group| !group.bindings.is_empty()).map(GroupView::lag).collect();
     Ok(Json(Overview {
-        time: time::format(now),
+        time: rfc3339::format(now),
         minutes: chart(&minutes, &caller, &groups, first),
         open: sum(groups.iter().map(|group| &group.open)),
         lag: lags.map(|lags| lags.into_iter().sum()),
@@ -180,7 +180,7 @@ fn chart(rows: &[MinuteRow], caller: &Caller, groups: &[GroupView], first: i64) 
     let mut minutes: BTreeMap<i64, MinuteView> = (0..MINUTES)
         .map(|at| first + at * MINUTE)
         .map(|at| {
-            let time = time::format(Timestamp(at));
+            let time = rfc3339::format(Timestamp(at));
             (at, MinuteView { time, published: known, send_fail: known, handled: 0, failed: 0, given_up: 0 })
         })
         .collect();

@@ -18,6 +18,7 @@ use crate::api::intake;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
+use crate::app::upload_plugin::UploadError;
 
 /// An uploaded version.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
@@ -91,4 +92,14 @@ pub(in crate::api) async fn upload(
         wants: uploaded.wants,
     };
     Ok((StatusCode::CREATED, Json(view)))
+}
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Refused(why) => Self::unprocessable("plugin refused", why),
+            UploadError::Host(why) => Self::internal(why),
+            UploadError::Store(error) => error.into(),
+        }
+    }
 }

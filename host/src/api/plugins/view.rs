@@ -8,7 +8,7 @@ use crate::api::App;
 use crate::api::auth::Caller;
 use crate::api::ports::{BindingView, BuiltinPlugin};
 use crate::api::problem::Problem;
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::PluginRow;
 
 /// A plugin.
@@ -63,14 +63,17 @@ impl From<PluginRow> for PluginView {
         let versions = row.versions.into_iter().map(|version| VersionView {
             version: version.digest,
             size: version.size,
-            created_at: time::format(version.created_at),
+            created_at: rfc3339::format(version.created_at),
             by: version.by,
             imports: version.imports,
             exports: version.exports,
             wants: version.wants.and_then(|text| serde_json::from_str(&text).ok()),
         });
-        let activations =
-            row.activations.into_iter().map(|(version, at, by)| ActivationView { version, at: time::format(at), by });
+        let activations = row.activations.into_iter().map(|(version, at, by)| ActivationView {
+            version,
+            at: rfc3339::format(at),
+            by,
+        });
         Self {
             name: row.name,
             active: row.active,

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::api::problem::Problem;
 use crate::api::shape;
 use crate::api::shown::BASE64;
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::DeliveryFilter;
 
 /// Items a second by default.
@@ -125,7 +125,7 @@ impl PlanBody {
         };
         let state = state(filter.state.as_deref())?;
         let time = |name: &str, text: &Option<String>| -> Result<Option<Timestamp>, Problem> {
-            let parse = |text: &String| time::parse(text).map_err(|why| wrong(format!("`filter.{name}`: {why}")));
+            let parse = |text: &String| rfc3339::parse(text).map_err(|why| wrong(format!("`filter.{name}`: {why}")));
             text.as_ref().map(parse).transpose()
         };
         let (from, to) = (time("from", &filter.from)?, time("to", &filter.to)?);

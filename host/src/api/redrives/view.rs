@@ -6,13 +6,12 @@ use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::auth::Caller;
-use crate::api::causes::CauseView;
 use crate::api::deliveries::id;
 use crate::api::deliveries::view::DeliveryView;
 use crate::api::events::Change;
 use crate::api::problem::Problem;
-use crate::api::time;
-use crate::causes::Subject;
+use crate::causes::{CauseView, Subject};
+use crate::rfc3339;
 use crate::store::redrive::{RedriveId, RedriveItemRow, RedriveRow, RedriveState};
 
 /// A redrive or replay.
@@ -87,9 +86,9 @@ impl From<&RedriveRow> for RedriveView {
             running: row.running,
             truncated: row.truncated,
             by: row.by.clone(),
-            created_at: time::format(row.created_at),
-            started_at: row.started_at.map(time::format),
-            finished_at: row.finished_at.map(time::format),
+            created_at: rfc3339::format(row.created_at),
+            started_at: row.started_at.map(rfc3339::format),
+            finished_at: row.finished_at.map(rfc3339::format),
             node: row.node.clone(),
             why: None,
             cause: None,
@@ -156,8 +155,8 @@ impl ItemView {
             offset: row.key.offset.0,
             state: row.state.as_str(),
             reason: row.reason.clone(),
-            asked_at: row.asked_at.map(time::format),
-            finished_at: row.finished_at.map(time::format),
+            asked_at: row.asked_at.map(rfc3339::format),
+            finished_at: row.finished_at.map(rfc3339::format),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! `X-Courier-CSRF`, a value derived from the cookie that `GET /v1/me` returns.
 //! Programs send their token and need no session.
 
+mod admission;
 pub mod close;
 pub mod me;
 pub mod open;
@@ -18,19 +19,15 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
+pub use self::admission::{admit, holder};
 pub use self::refusals::Refusals;
-use super::App;
-use super::auth::Caller;
-use super::problem::Problem;
 use super::rate_limit::{self, PeerRateLimit};
 use crate::random;
-use crate::store::StoreError;
 
 /// How long a session lasts.
 pub const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
@@ -123,36 +120,6 @@ impl SessionSecret {
             .finalize()
             .into()
     }
-}
-
-/// The caller of the session with this secret; `None` when it has ended.
-///
-/// # Errors
-/// When the store is unavailable.
-pub async fn holder(app: &App, secret: SessionSecret) -> Result<Option<Caller>, StoreError> {
-    let Some(session) = app.store.session(&secret.hash()).await? else { return Ok(None) };
-    let Some((digest, caller)) = app.auth.holder(&session.token) else { return Ok(None) };
-    Ok(bool::from(secret.bound(&digest).ct_eq(&session.bound)).then_some(caller))
-}
-
-/// The caller of a request with this session.
-///
-/// # Errors
-/// 401 for an unknown or ended session; 403 for a change without the CSRF header.
-pub async fn admit(app: &App, parts: &Parts, secret: SessionSecret) -> Result<Caller, Problem> {
-    let caller = holder(app, secret).await?.ok_or_else(|| {
-        let detail = "the session has ended; sign in again, or send a token as `Authorization: Bearer <token>`";
-        Problem::new(StatusCode::UNAUTHORIZED, "not authenticated", detail)
-    })?;
-    if !parts.method.is_safe() {
-        let shown = parts.headers.get(CSRF).map(|value| value.as_bytes()).unwrap_or_default();
-        if !bool::from(shown.ct_eq(secret.csrf().as_bytes())) {
-            return Err(Problem::forbidden(
-                "a change made by cookie needs the header X-Courier-CSRF with the `csrf` that GET /v1/me tells",
-            ));
-        }
-    }
-    Ok(caller)
 }
 
 /// The rate limit for attempts to sign in from one address, successful or not.

@@ -14,7 +14,7 @@ use crate::api::App;
 use crate::api::auth::{As, Publisher};
 use crate::api::events::Change;
 use crate::api::intake;
-use crate::api::messages::form::Defaults;
+use crate::api::messages::fields::Defaults;
 use crate::api::messages::json::{self, MessageFields};
 use crate::api::messages::publish::signed;
 use crate::api::openapi::Problems;

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::shown::{ShownKey, known};
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::{HalfMessage, HalfRow};
 
 /// A transaction.
@@ -68,14 +68,14 @@ impl From<&HalfRow> for TransactionView {
             messages: half.messages.iter().map(HalfMessageView::from).collect(),
             check_url: half.check_url.clone(),
             timeout: crate::config::show_duration(half.timeout),
-            created_at: time::format(half.created_at),
-            deadline: time::format(half.deadline),
+            created_at: rfc3339::format(half.created_at),
+            deadline: rfc3339::format(half.deadline),
             checks: half.checks,
-            unreachable_since: half.unreachable_since.map(time::format),
-            next_check_at: half.next_check_at.map(time::format),
+            unreachable_since: half.unreachable_since.map(rfc3339::format),
+            next_check_at: half.next_check_at.map(rfc3339::format),
             last_answer: half.last_answer.clone(),
             reason: half.reason.clone(),
-            ended_at: half.ended_at.map(time::format),
+            ended_at: half.ended_at.map(rfc3339::format),
         }
     }
 }

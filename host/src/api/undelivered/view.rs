@@ -9,7 +9,7 @@ use crate::api::auth::Caller;
 use crate::api::ports::RawRecord;
 use crate::api::problem::Problem;
 use crate::api::shown::{self, ShownBody, ShownKey, known};
-use crate::api::time;
+use crate::rfc3339;
 use crate::store::undelivered::UndeliveredRow;
 
 /// An undelivered message.
@@ -88,8 +88,8 @@ impl From<UndeliveredRow> for UndeliveredView {
             outbox_row: row.outbox_row,
             code: row.code,
             why: row.reason,
-            since: time::format(row.created_at),
-            kept_at: time::format(row.kept_at),
+            since: rfc3339::format(row.created_at),
+            kept_at: rfc3339::format(row.kept_at),
             tries: row.tries,
         }
     }

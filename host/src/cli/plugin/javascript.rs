@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use courier_javascript::ENDINGS;
 
-use super::write_file;
+use super::write::write_file;
 
 /// The stem of the handler's file in a folder.
 const HANDLER: &str = "handler";

@@ -9,10 +9,9 @@ mod new;
 mod push;
 mod python;
 mod versions;
+mod write;
 
-use std::path::{Path, PathBuf};
-
-use anyhow::Context as _;
+use std::path::PathBuf;
 
 pub(super) use self::build::component;
 pub(super) use self::push::{name_of, uploaded};
@@ -64,16 +63,4 @@ pub(super) async fn run(
         Command::Activate { name, version } => versions::activate(&ask()?, output, &name, &version).await,
         Command::Rollback { name } => versions::rollback(&ask()?, output, &name).await,
     }
-}
-
-/// Writes a file and its folders. A file with this content is left alone, so that
-/// build tools do not take it for changed.
-fn write_file(path: &Path, text: &str) -> anyhow::Result<()> {
-    if std::fs::read_to_string(path).is_ok_and(|old| old == text) {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-    }
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }

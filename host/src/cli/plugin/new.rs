@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use super::{binding, javascript, python, write_file};
+use super::write::write_file;
+use super::{binding, javascript, python};
 use crate::cli::say;
 use crate::cli::shapes::Wants;
 

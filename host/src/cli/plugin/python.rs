@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::write_file;
+use super::write::write_file;
 use crate::cli::python;
 
 /// The virtual environment of a handler, in its folder.

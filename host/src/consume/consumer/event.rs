@@ -11,6 +11,7 @@
 //! - Each claim has an owner task and a feed of its own, so that no record of
 //!   an earlier assignment can reach a later machine.
 
+mod fences;
 mod ownership;
 mod rivals;
 mod topics;
@@ -26,7 +27,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::rivals::Fences;
+use self::fences::Fences;
 use super::assignment::AssignedPartitions;
 use super::claim::{Begun, ClaimedPartition, Claims};
 use super::every;

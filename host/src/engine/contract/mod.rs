@@ -5,35 +5,17 @@
 //! reference, without a copy of each field. Their types are checked against the
 //! guest's when it is prepared, and the version that has the guest's types is
 //! the one by which it is called. The rest of the host uses one type of each:
-//! [`Message`], [`Outgoing`](super::Outgoing), [`HandlerFailure`], [`Refusal`].
+//! [`Message`](courier_core::message::Message), [`Outgoing`](super::Outgoing),
+//! [`HandlerFailure`], [`Refusal`].
 
-use std::time::Duration;
-
-use courier_core::message::{Kind, Message, Timestamp};
+use courier_core::message::Timestamp;
 use wasmtime::Store;
 use wasmtime::component::types::ComponentFunc;
-use wasmtime::component::{ComponentType, Func, InstancePre, Lower};
+use wasmtime::component::{Func, InstancePre};
 
+pub(super) use self::shared::{HandlerFailure, Outcomes, Refusal};
 use super::guest::Guest;
-use super::{AttemptInfo, Call, World};
-
-/// Why an attempt did not succeed, as the guest returned it.
-#[derive(Debug)]
-pub(super) enum HandlerFailure {
-    Error(String),
-    Retry { reason: String, after: Option<Duration> },
-    Reject(String),
-    Unavailable { reason: String, after: Option<Duration> },
-}
-
-/// Why an import refuses a call.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    Denied(String),
-    Limit(String),
-    Invalid(String),
-    Unavailable(String),
-}
+use super::{Call, World};
 
 /// A version of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +23,6 @@ pub(super) enum ContractVersion {
     V1,
     V2,
 }
-
-/// The results of a call of the guest, one for each item.
-pub(super) type Outcomes = Vec<Result<(), HandlerFailure>>;
 
 impl ContractVersion {
     /// The version whose handler of this world has the type of `function`. The error
@@ -163,61 +142,6 @@ macro_rules! exports {
     };
 }
 
+mod shared;
 pub(super) mod v1;
 pub(super) mod v2;
-
-/// `kind` of the contract.
-#[derive(Clone, Copy, ComponentType, Lower)]
-#[component(enum)]
-#[repr(u8)]
-pub(super) enum KindIn {
-    #[component(name = "event")]
-    Event,
-    #[component(name = "broadcast")]
-    Broadcast,
-}
-
-/// `attempt` of the contract.
-#[derive(ComponentType, Lower)]
-#[component(record)]
-pub(super) struct AttemptIn<'a> {
-    group: &'a str,
-    delivery: &'a str,
-    number: u32,
-    counted: u32,
-    #[component(name = "max-attempts")]
-    max_attempts: u32,
-    partition: u32,
-    offset: u64,
-    deadline: u64,
-}
-
-impl<'a> AttemptIn<'a> {
-    /// The attempt in the contract's types.
-    fn new(group: &'a str, attempt: &'a AttemptInfo, deadline: Timestamp) -> Self {
-        Self {
-            group,
-            delivery: &attempt.delivery,
-            number: attempt.number,
-            counted: attempt.counted,
-            max_attempts: attempt.max_attempts,
-            partition: attempt.partition,
-            offset: attempt.offset,
-            deadline: micros(deadline),
-        }
-    }
-}
-
-impl KindIn {
-    fn of(message: &Message) -> Self {
-        match message.kind {
-            Kind::Event => Self::Event,
-            Kind::Broadcast => Self::Broadcast,
-        }
-    }
-}
-
-/// Microseconds since 1970; the contract has no earlier time.
-fn micros(time: Timestamp) -> u64 {
-    u64::try_from(time.0).unwrap_or(0)
-}

@@ -11,9 +11,9 @@ use wasmtime::Store;
 use wasmtime::component::types::ComponentFunc;
 use wasmtime::component::{ComponentType, Func, InstancePre, Lower, TypedFunc};
 
-use super::{AttemptIn, Call, HandlerFailure, KindIn, Outcomes, Refusal, World, micros};
-use crate::engine::Outgoing;
+use super::shared::{AttemptIn, HandlerFailure, KindIn, Outcomes, Refusal, micros};
 use crate::engine::guest::Guest;
+use crate::engine::{Call, Outgoing, World};
 
 wasmtime::component::bindgen!({
     path: "../wit",

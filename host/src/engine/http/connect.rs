@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tower::{Layer, Service};
 
-use super::HttpRules;
+use super::rules::HttpRules;
 use crate::addresses::{AddressKind, is_localhost, literal, operator_may_reach};
 use crate::engine::limits::HTTP_CONNECT_WITHIN;
 

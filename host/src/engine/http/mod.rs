@@ -5,19 +5,21 @@
 //! when they are those of the URL that `http-push` calls. The host resolves the
 //! name, judges its addresses ([`addresses`](crate::addresses)), and connects
 //! ([`connect`]) to an address that it judged. It follows no redirect: a handler
-//! that wants to sends another request, which is judged too. [`bodies`] keeps
-//! the bodies within their bounds in [`limits`](super::limits), and [`failure`]
-//! maps failures.
+//! that wants to sends another request, which is judged too. [`gate`] is what the
+//! requests of an instance go through, [`rules`] what a binding allows; [`bodies`]
+//! keeps the bodies within their bounds in [`limits`](super::limits), and
+//! [`failure`] maps failures.
 
 mod bodies;
 mod connect;
 mod failure;
+mod gate;
+mod rules;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_of_targets;
 
-use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use hyper::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
@@ -29,38 +31,14 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
 use self::bodies::{RequestBody, answer, take};
 use self::connect::{ConnectWithin, Resolver, within};
+pub(super) use self::gate::HttpGate;
+pub use self::rules::{Destination, HttpRules};
 use super::limits::{
     HTTP_CONNECT_WITHIN, HTTP_FIRST_BYTE_WITHIN, HTTP_IDLE_WITHIN, HTTP_READ_WITHIN, MAX_HTTP_HEADER_BYTES,
     MAX_HTTP_HEADERS, MAX_HTTP_IN_FLIGHT,
 };
 use crate::addresses;
 use crate::http_client;
-
-/// A host and a port that a binding lets its handler call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Destination {
-    /// A DNS name in lower case, `*.` before one for all names below it, or an
-    /// IP address without brackets.
-    pub host: String,
-    pub port: u16,
-}
-
-/// The rules of a binding for the HTTP requests of its handler.
-#[derive(Clone, Debug, Default)]
-pub struct HttpRules {
-    /// The hosts and ports that it may call.
-    pub allow: Vec<Destination>,
-    /// Whether names of `allow` may resolve to private and loopback addresses.
-    pub private: bool,
-    /// The URL that the operator wrote for `http-push`.
-    pub own_url: Option<Url>,
-    /// The one address to which the name in that URL resolves here.
-    pub own_address: Option<IpAddr>,
-    /// The certificates, as PEM, that TLS trusts in place of the system's roots.
-    pub ca: Option<Arc<str>>,
-    /// The number of attempts that the binding makes at the same time.
-    pub concurrency: usize,
-}
 
 /// The HTTP client of one binding: its rules and its connections.
 #[derive(Debug)]
@@ -197,20 +175,6 @@ impl HttpOut {
             builder = builder.tls_certs_only(Certificate::from_pem_bundle(ca.as_bytes())?);
         }
         builder.build()
-    }
-}
-
-impl Destination {
-    fn is_host(&self, url: &Url) -> bool {
-        let Some(host) = url.host_str() else { return false };
-        if let Some(address) = addresses::literal(url) {
-            return self.host.parse::<IpAddr>() == Ok(address);
-        }
-        match self.host.strip_prefix('*') {
-            // The dot stays, so that only names below it match.
-            Some(below) => host.len() > below.len() && host.ends_with(below),
-            None => host == self.host,
-        }
     }
 }
 

@@ -5,13 +5,11 @@
 //! Each import that a binding must grant checks the grant itself, and refuses
 //! with the setting to change. No argument of a guest makes an import trap.
 
-pub(super) mod cache;
+mod cache;
 mod config;
-pub(super) mod http;
-pub(super) mod log;
-pub(super) mod log_budget;
+mod http;
+mod log;
 mod publish;
-pub(super) mod quota;
 mod state;
 #[cfg(test)]
 mod tests;

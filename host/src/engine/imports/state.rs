@@ -1,13 +1,14 @@
 //! `state`: the group's key/value state. Reads see the attempt's own writes first,
 //! then committed values; writes are collected and committed when the attempt
-//! succeeds. [`quota`](super::quota) bounds what the group may keep.
+//! succeeds. [`state_quota`](crate::engine::state_quota) bounds what the group may
+//! keep.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::check_pair;
-use super::quota::StateHeld;
+use crate::engine::StateHeld;
 use crate::engine::contract::{Refusal, v1, v2};
 use crate::engine::guest::Guest;
 

@@ -7,15 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use super::cache::NodeCache;
-use super::log::SharedLog;
 use super::*;
 use crate::engine::contract::v1;
 use crate::engine::contract::v2::types::{Header, Outgoing, Refusal};
 use crate::engine::contract::v2::{batch_publish, batch_state, cache, config, log, publish, state};
+use crate::engine::handler_log::SharedLog;
 use crate::engine::limits::MAX_EMISSIONS_PER_CALL;
 use crate::engine::tests::Slow;
-use crate::engine::{EmissionRules, Isolation, Policy, StateHeld, StateQuota, StateSource};
+use crate::engine::{EmissionRules, Isolation, NodeCache, Policy, StateHeld, StateQuota, StateSource};
 
 struct Stored;
 

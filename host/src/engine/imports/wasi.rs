@@ -12,8 +12,8 @@ use wasmtime::component::Linker;
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-use super::log::Printed;
 use crate::engine::guest::Guest;
+use crate::engine::handler_log::Printed;
 use crate::engine::limits::MAX_RANDOM_BYTES;
 
 /// The interfaces that are offered, by package.

@@ -18,7 +18,8 @@ use rdkafka::TopicPartitionList;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 
-use super::{ConsumerEvent, Rebalances};
+use super::message::ConsumerEvent;
+use super::rebalances::Rebalances;
 use crate::kafka::stale_client::{PING_TIMEOUT, StaleClient, found};
 
 /// How often it is looked whether something is suspected.

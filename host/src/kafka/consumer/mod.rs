@@ -10,28 +10,27 @@
 //! It never chooses offsets: an assignment names the offset to start at, and a
 //! position that Kafka no longer has is an event, never a silent reset.
 
-pub mod cluster_watch;
+mod cluster_watch;
 mod feeds;
+mod message;
+mod rebalances;
 mod trouble;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use courier_core::message::{Kind, Offset};
-use parking_lot::Mutex;
-use rdkafka::client::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use courier_core::message::Offset;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
-use tokio::sync::{mpsc as async_mpsc, oneshot};
+use tokio::sync::mpsc as async_mpsc;
 
 use self::feeds::Feeds;
-use super::buffered::{Budget, Feed, TopicPartition};
-use super::stale_client::is_suspicious;
+pub use self::message::{Assignment, ConsumerCommand, ConsumerEvent, Ownership};
+use self::rebalances::Rebalances;
+use super::buffered::{Budget, TopicPartition};
 use crate::clock::now;
 use crate::supervise::{self, Task};
 
@@ -49,78 +48,6 @@ const FULL_STEP: Duration = Duration::from_millis(1);
 /// How long closing may take before the thread is left to itself:
 /// `BaseConsumer::drop` can hang when its group is in an odd state.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
-
-/// An event of the group.
-#[derive(Debug)]
-pub enum ConsumerEvent {
-    /// Kafka gives us partitions; the answer is [`ConsumerCommand::Assign`].
-    Assigned(Vec<TopicPartition>),
-    /// Kafka wants partitions back; the answer is [`ConsumerCommand::Unassign`].
-    Revoked {
-        partitions: Vec<TopicPartition>,
-        /// They are gone already: others may own them.
-        lost: bool,
-    },
-    /// Kafka has no record at the offset that a partition was to be read from.
-    OutOfRange,
-    /// A record was written under an older leader than one before it in its
-    /// partition: this may be another log under the same name.
-    OlderLeader,
-    /// This consumer failed for good; a new one may work.
-    Fatal(String),
-    /// Another client joined the group under this consumer's
-    /// `consume.instance.id`, and this one is out.
-    Fenced,
-    /// The group uses another assignment strategy, so that this consumer cannot
-    /// join.
-    OtherProtocol,
-    /// Something went wrong that a person should know of.
-    Trouble(String),
-}
-
-/// A command to the thread.
-#[derive(Debug)]
-pub enum ConsumerCommand {
-    /// Read these partitions from these offsets, in answer to `Assigned`.
-    /// An empty list is an answer too.
-    Assign(Vec<Assignment>),
-    /// Stop reading these partitions, in answer to `Revoked`.
-    Unassign(Vec<TopicPartition>),
-    /// Read a partition from another offset, outside of a rebalance.
-    Reassign(Assignment),
-    /// Fetch nothing from this partition for now.
-    Pause(TopicPartition),
-    /// Fetch again.
-    Resume(TopicPartition),
-    /// Tell Kafka how far we are, for lag tools; not waited for.
-    CommitOffsets(Vec<(TopicPartition, Offset)>),
-    /// One synchronous commit: does Kafka take us for the owner?
-    VerifyOwnership(TopicPartition, Offset, oneshot::Sender<Ownership>),
-    /// Leave the group and end.
-    Close,
-}
-
-/// Kafka's answer to a claim of ownership.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ownership {
-    /// We are a member of the current generation, and the partition is among
-    /// those that we were assigned.
-    Owner,
-    /// We are not.
-    Other,
-    /// Nobody can tell now: a rebalance is under way, or no broker answers.
-    Unknown,
-}
-
-/// A partition to be read.
-#[derive(Debug)]
-pub struct Assignment {
-    pub place: TopicPartition,
-    /// From where.
-    pub offset: Offset,
-    /// Where its records go.
-    pub feed: Feed,
-}
 
 /// The handle of a running consumer thread.
 #[derive(Debug)]
@@ -166,7 +93,7 @@ impl ConsumerThread {
         notices: async_mpsc::UnboundedSender<ConsumerEvent>,
         topics: &[&str],
     ) -> Result<Self, KafkaError> {
-        let context = Rebalances { notices: Mutex::new(notices.clone()), suspected: AtomicBool::new(false) };
+        let context = Rebalances::new(notices.clone());
         let consumer: Arc<BaseConsumer<Rebalances>> = Arc::new(config.create_with_context(context)?);
         if !topics.is_empty() {
             consumer.subscribe(topics)?;
@@ -225,60 +152,6 @@ impl ConsumerThread {
 
 fn no_thread(error: std::io::Error) -> KafkaError {
     KafkaError::ClientCreation(format!("cannot start a thread: {error}"))
-}
-
-/// Sends rebalances as events. The default of the trait would unassign at once,
-/// and leave no time to drain.
-struct Rebalances {
-    notices: Mutex<async_mpsc::UnboundedSender<ConsumerEvent>>,
-    /// The cluster may be away, or this consumer may have lost it.
-    suspected: AtomicBool,
-}
-
-impl Rebalances {
-    fn tell(&self, notice: ConsumerEvent) {
-        // Unwrap safety: nothing panics while the lock is held.
-        let _ = self.notices.lock().send(notice);
-    }
-}
-
-impl ClientContext for Rebalances {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        super::client_log::line(level, facility, text);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        if is_suspicious(&error) {
-            self.suspected.store(true, Ordering::Relaxed);
-        }
-        super::client_log::client_error(&error, reason);
-    }
-}
-
-impl ConsumerContext for Rebalances {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions = places(list);
-        match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.tell(ConsumerEvent::Assigned(partitions)),
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
-                let lost = consumer.assignment_lost();
-                if lost {
-                    self.suspected.store(true, Ordering::Relaxed);
-                }
-                self.tell(ConsumerEvent::Revoked { partitions, lost });
-            }
-            other => {
-                let error: RDKafkaErrorCode = other.into();
-                self.tell(ConsumerEvent::Trouble(format!("rebalance failed: {error}")));
-            }
-        }
-    }
-}
-
-/// What a rebalance speaks of: a subscription is to topics of events only.
-fn places(list: &TopicPartitionList) -> Vec<TopicPartition> {
-    let event = |topic: &str, partition| TopicPartition { topic: topic.into(), partition, kind: Kind::Event };
-    list.elements().iter().map(|element| event(element.topic(), element.partition())).collect()
 }
 
 fn is_in(list: &TopicPartitionList, place: &TopicPartition) -> bool {

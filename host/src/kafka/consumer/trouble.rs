@@ -3,7 +3,7 @@
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::ConsumerEvent;
+use super::message::ConsumerEvent;
 
 /// What an error means to the group.
 pub(super) fn notice<C: ClientContext>(client: &Client<C>, error: &KafkaError) -> ConsumerEvent {

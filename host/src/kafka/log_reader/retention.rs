@@ -1,13 +1,10 @@
 //! How long topics keep their records, as far as Kafka tells.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use courier_core::retention::Retention;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::admin::{AdminOptions, ConfigResource, ResourceSpecifier};
+use rdkafka::error::KafkaError;
 
 use super::{ANSWER_WAIT, LogReader, lock};
 
@@ -15,25 +12,6 @@ use super::{ANSWER_WAIT, LogReader, lock};
 const FRESH: Duration = Duration::from_secs(60);
 /// Topics that are remembered; past it, all are forgotten.
 const MAX_REMEMBERED: usize = 10_000;
-
-/// What Kafka said of topics, and when.
-pub(super) type Retentions = HashMap<String, (Instant, Retention)>;
-
-/// A client that may ask for settings. Those of a consumer mean nothing to it.
-pub(super) fn connect(config: &ClientConfig) -> KafkaResult<AdminClient<DefaultClientContext>> {
-    let mut config = config.clone();
-    for consumer_only in [
-        "group.id",
-        "enable.auto.commit",
-        "auto.offset.reset",
-        "isolation.level",
-        "check.crcs",
-        "allow.auto.create.topics",
-    ] {
-        config.remove(consumer_only);
-    }
-    config.create()
-}
 
 impl LogReader {
     /// How long the records of a topic are kept; for ever where Kafka does not

@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, DeliveryResult, ProducerContext};
 
-use super::cluster_watch::ClusterHealth;
+use super::health::ClusterHealth;
 use super::windows::{Ticket, Windows};
 use crate::kafka::client_log;
 use crate::kafka::stale_client::is_suspicious;

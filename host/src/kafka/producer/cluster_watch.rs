@@ -9,58 +9,17 @@
 //! [`health`](crate::kafka::stale_client) for how that is told.
 
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::producer::Producer as _;
-use tokio::sync::watch;
 
-use super::ProducerParts;
+use super::parts::ProducerParts;
 use crate::kafka::stale_client::{PING_TIMEOUT, StaleClient, ask_afresh, found};
 use crate::said;
 
 /// How often a cluster that is or may be away is asked whether it is there.
 const PING_INTERVAL: Duration = Duration::from_millis(100);
-
-/// What is known of the cluster, shared with the client's callbacks.
-pub(super) struct ClusterHealth {
-    down: watch::Sender<bool>,
-    // The same, for the path that every acknowledgement takes.
-    is_down: AtomicBool,
-    suspected: AtomicBool,
-    /// The client will never send again.
-    pub(super) fatal: AtomicBool,
-}
-
-impl ClusterHealth {
-    pub(super) fn new() -> Self {
-        Self {
-            down: watch::Sender::new(false),
-            is_down: AtomicBool::new(false),
-            // Whether the cluster is there is asked once at the start.
-            suspected: AtomicBool::new(true),
-            fatal: AtomicBool::new(false),
-        }
-    }
-
-    pub(super) fn watch(&self) -> watch::Receiver<bool> {
-        self.down.subscribe()
-    }
-
-    pub(super) fn is_down(&self) -> bool {
-        self.is_down.load(Ordering::Relaxed)
-    }
-
-    /// Has the cluster asked whether it is there.
-    pub(super) fn suspect(&self) {
-        self.suspected.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn set(&self, down: bool) {
-        self.is_down.store(down, Ordering::Relaxed);
-        self.down.send_if_modified(|was| std::mem::replace(was, down) != down);
-    }
-}
 
 /// Watches over a producer's cluster and client; ends with the producer.
 pub(super) fn keep_watch(inner: &Weak<ProducerParts>) {

@@ -9,9 +9,9 @@
 //! own client could never drop it.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use courier_core::message::{Offset, Timestamp};
 use courier_core::outbound::window::{Delivery, Window};
@@ -19,7 +19,6 @@ use parking_lot::{Mutex, MutexGuard};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::oneshot;
 
-use super::ProducerParts;
 use crate::kafka::record::Record;
 
 /// Records that wait for their partitions' windows, all together. Past it a
@@ -27,8 +26,6 @@ use crate::kafka::record::Record;
 const MAX_WAITING: usize = 100_000;
 /// Topics whose windows are remembered; past it, idle ones are forgotten.
 const MAX_TOPICS: usize = 10_000;
-/// Pause before the client's full queue is tried again.
-const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// How a record ended.
 pub(super) type ProduceResult = Result<(i32, Offset), ProduceFailure>;
@@ -158,7 +155,10 @@ impl Windows {
     }
 
     /// Hands over what was released; false when the client has no room for it.
-    fn release(&self, send: impl Fn(&str, i32, &Record, Ticket) -> Result<(), (KafkaError, Ticket)>) -> bool {
+    pub(super) fn release(
+        &self,
+        send: impl Fn(&str, i32, &Record, Ticket) -> Result<(), (KafkaError, Ticket)>,
+    ) -> bool {
         let mut partitions = self.locked();
         while let Some((topic, partition)) = partitions.released.pop_front() {
             let now = self.now();
@@ -219,19 +219,5 @@ impl Partitions {
         };
         let of = self.topics.entry(Arc::clone(&name)).or_default().entry(partition).or_default();
         (name, of)
-    }
-}
-
-/// Hands over what windows release, until the producer is gone.
-pub(super) fn keep_releasing(producer: &Weak<ProducerParts>, rings: &Receiver<()>) {
-    while rings.recv().is_ok() {
-        while let Some(inner) = producer.upgrade() {
-            if inner.windows.release(|topic, partition, record, ticket| inner.produce(topic, partition, record, ticket))
-            {
-                break;
-            }
-            drop(inner);
-            std::thread::sleep(FULL_PAUSE);
-        }
     }
 }

@@ -24,9 +24,9 @@ use tracing::debug;
 
 use super::error::SourceError;
 use super::hand::{Hand, HeldRow};
-use super::row;
 use super::source::{self, OutboxSource, READ_ROWS, RowRef, SourceRow, bounded};
 use super::taking::{AcceptedRow, ReadRow};
+use super::{connect, row};
 use crate::causes::{Causes, Subject};
 use crate::clock::now;
 use crate::config::OutboxConfig;
@@ -245,7 +245,7 @@ impl Intake {
             Some(source) => source,
             None => {
                 self.examined = None;
-                source.insert(source::open(&self.outbox).await?)
+                source.insert(connect::open(&self.outbox).await?)
             }
         };
         let source = source.as_mut();

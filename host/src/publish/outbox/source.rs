@@ -7,9 +7,6 @@ use bytes::Bytes;
 use courier_core::message::Timestamp;
 
 use super::error::SourceError;
-use super::postgres::PostgresSource;
-use super::sqlite::SqliteSource;
-use crate::config::OutboxConfig;
 /// A row by its number and its id: the numbers begin again when a table is
 /// made anew.
 pub(super) use crate::store::OutboxRowRef as RowRef;
@@ -102,30 +99,6 @@ pub(super) trait OutboxSource: Send {
     /// Waits until the database says that there are new rows; for ever where
     /// it does not say so.
     async fn notified(&mut self);
-}
-
-/// Connects, and checks that the table is there and may be used.
-pub(super) async fn open(outbox: &OutboxConfig) -> Result<Box<dyn OutboxSource>, SourceError> {
-    let opened = async {
-        if outbox.url.is_sqlite() {
-            Ok(Box::new(SqliteSource::open(outbox).await?) as Box<dyn OutboxSource>)
-        } else {
-            Ok(Box::new(PostgresSource::open(outbox).await?) as Box<dyn OutboxSource>)
-        }
-    };
-    bounded(opened).await
-}
-
-/// Whether an outbox can be relayed, as far as a look at its database tells,
-/// and what is to be warned of.
-///
-/// # Errors
-/// What is wrong and what would be right.
-pub async fn examine(outbox: &OutboxConfig) -> Result<Vec<String>, SourceError> {
-    let mut source = open(outbox).await?;
-    bounded(source.examine()).await?;
-    bounded(source.read(&[], &[], 1)).await?;
-    Ok(source.warnings().to_vec())
 }
 
 /// Bounds a question to a database: a network that drops packets would block an

@@ -14,7 +14,6 @@ use crate::clock::now;
 use crate::publish::draft::{Draft, SendProblem, digest};
 use crate::publish::send::Acceptor;
 use crate::publish::send::result::count;
-use crate::publish::undelivered::FullTopics;
 use crate::publish::waker::Watch;
 use crate::store::undelivered::NewUndelivered;
 use crate::store::{Accepted, Identity, NewMessage, OutboxCount, OutboxNote, OutboxRowRef, StoreError};
@@ -97,7 +96,7 @@ impl Acceptor {
     /// The topics for which so much is undelivered that nothing more is taken
     /// for them; the empty one stands for rows without a topic.
     pub(super) fn full_destinations(&self) -> Arc<HashSet<String>> {
-        self.inner.settings.full.as_ref().map(FullTopics::all).unwrap_or_default()
+        self.inner.full.all()
     }
 
     /// Takes rows of the outbox `name`, in order.

@@ -14,8 +14,10 @@
 //! Next: [`self::result`], which records the results, and [`super::relay`],
 //! which sends the rest.
 
+mod parts;
 pub mod result;
 mod route;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,10 +25,11 @@ use std::time::Duration;
 use courier_core::message::{Kind, Timestamp};
 use tokio::time::Instant;
 
+use self::parts::{AcceptorParts, HOLD, STORE_WITHIN};
 use self::result::{DurableMeaning, SendStep};
 use self::route::Route;
 use super::backlog::{Backlog, GOOD_FOR};
-use super::draft::{Draft, MAX_MESSAGE_BYTES, SendableMessage, new_id};
+use super::draft::{Draft, SendableMessage, new_id};
 use super::message_writer::MessageWriter;
 use super::receipt::{Receipt, SendProblem};
 use super::rules::Rules;
@@ -35,7 +38,7 @@ use super::unsent::{Lane, UnsentLanes};
 use super::waker::Waker;
 use crate::clock::now;
 use crate::kafka::log_reader::LogReader;
-use crate::kafka::producer::{DELIVERY_TIMEOUT, ProduceError, Producer};
+use crate::kafka::producer::{ProduceError, Producer};
 use crate::kafka::record::murmur2_partition;
 use crate::publish::relay::delayed::DelayedWaker;
 use crate::said;
@@ -46,57 +49,18 @@ use crate::supervise::{self, Task};
 const ANSWER_WITHIN: Duration = Duration::from_millis(700);
 /// The least time for Kafka, when a slow store used up the time above.
 const FLIGHT_AT_LEAST: Duration = Duration::from_millis(250);
-/// How long a sender waits for the store.
-const STORE_WITHIN: Duration = Duration::from_secs(5);
-/// How long the row of a direct send is held back from the relay. Longer than
-/// the send can take: the store may acknowledge the row slowly, the client
-/// fails a record after its delivery timeout, which it checks each second, the
-/// record may have waited as long for the window of its partition, and a record
-/// of unknown fate is looked up afterwards.
-pub(super) const HOLD: Duration =
-    DELIVERY_TIMEOUT.saturating_mul(2).saturating_add(STORE_WITHIN).saturating_add(Duration::from_secs(10));
 /// How often the store is asked for topics with unsent rows: while there are
 /// some, and while none are known.
 const LOOK_BUSY: Duration = Duration::from_millis(100);
 const LOOK_IDLE: Duration = Duration::from_secs(1);
 /// How many messages of one request are looked up in the store at its end,
-/// because another node may have sent them, and how often.
+/// because another node may have sent them.
 const MAX_ASKED: usize = 16;
-pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
-
-/// The settings of the send side.
-#[derive(Clone)]
-pub struct SendSettings {
-    /// Largest message, with key and headers.
-    pub max_message_bytes: usize,
-    /// Topics for which too much is undelivered.
-    pub full: Option<FullTopics>,
-}
-
-impl Default for SendSettings {
-    fn default() -> Self {
-        Self { max_message_bytes: MAX_MESSAGE_BYTES, full: None }
-    }
-}
 
 /// Accepts messages; clones share one send side.
 #[derive(Clone)]
 pub struct Acceptor {
     pub(super) inner: Arc<AcceptorParts>,
-}
-
-pub(super) struct AcceptorParts {
-    pub(super) store: SharedStore,
-    pub(super) producer: Producer,
-    pub(super) log: LogReader,
-    pub(super) journal: MessageWriter,
-    pub(super) backlog: Backlog,
-    unsent: UnsentLanes,
-    pub(super) waker: Waker,
-    pub(super) alarm: DelayedWaker,
-    pub(super) settings: SendSettings,
-    /// The rules in force.
-    pub(super) rules: Rules,
 }
 
 impl Acceptor {
@@ -108,7 +72,7 @@ impl Acceptor {
         log: LogReader,
         waker: Waker,
         alarm: DelayedWaker,
-        settings: SendSettings,
+        full: FullTopics,
     ) -> Self {
         let journal = MessageWriter::start(Arc::clone(&store));
         let backlog = Backlog::new(store.is_shared());
@@ -122,7 +86,7 @@ impl Acceptor {
             unsent,
             waker,
             alarm,
-            settings,
+            full,
             rules: Rules::default(),
         });
         supervise::spawn(Task::BacklogLook, look_for_backlog(Arc::downgrade(&inner)));
@@ -213,7 +177,7 @@ impl AcceptorParts {
         draft: Draft,
         now: Timestamp,
     ) -> Result<SendableMessage, (Box<NewMessage>, SendProblem)> {
-        let max_bytes = self.rules.max_bytes(&draft.kind.log_topic(&draft.topic)).min(self.settings.max_message_bytes);
+        let max_bytes = self.rules.max_bytes(&draft.kind.log_topic(&draft.topic));
         self.rules.check(draft).ready(now, max_bytes)
     }
 
@@ -283,7 +247,7 @@ impl AcceptorParts {
                 }
             };
             let topic = &*ready.log_topic();
-            if self.settings.full.as_ref().is_some_and(|full| full.contains(topic)) {
+            if self.full.contains(topic) {
                 // Nothing is kept of it: its sender knows, and can send it again.
                 steps.push(SendStep::Done(Receipt::failed(
                     ready.message.id.clone(),

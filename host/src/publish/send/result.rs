@@ -4,13 +4,14 @@
 //! nothing more is sent.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use courier_core::message::Offset;
 use courier_core::status::State;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{ASK_EVERY, AcceptorParts, HOLD};
+use super::parts::{AcceptorParts, HOLD};
 use crate::clock::now;
 use crate::kafka::producer::{Ack, ProduceError};
 use crate::kafka::record::Record;
@@ -21,6 +22,9 @@ use crate::publish::receipt::{Receipt, SendProblem};
 use crate::publish::waker::Watch;
 use crate::said;
 use crate::store::{Accepted, Due, Identity, MessageRow, RefusedMessage, RelayResult, SentMessage, UnsentMessage};
+
+/// How often a message that another node may be sending is looked up.
+const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// The state of one message of a request.
 pub(in crate::publish) enum SendStep {

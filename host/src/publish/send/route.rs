@@ -5,7 +5,7 @@ use std::sync::Arc;
 use courier_core::message::Kind;
 use tokio::time::Instant;
 
-use super::AcceptorParts;
+use super::parts::AcceptorParts;
 use crate::kafka::topics::TopicError;
 use crate::publish::backlog::UnsentGuard;
 use crate::publish::draft::SendableMessage;

@@ -12,26 +12,8 @@ use crate::causes::Cause;
 use crate::kafka::consumer::ConsumerEvent;
 use crate::said;
 
-/// How often this consumer may be fenced within [`WINDOW`] before it stands
-/// back. Once may be its own doing, when it joined again after a restart of its
-/// broker.
-const MOST_FENCES: usize = 3;
-const WINDOW: Duration = Duration::from_secs(60);
 /// How often the members of the group are looked at.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// When this consumer was fenced.
-#[derive(Debug, Default)]
-pub(super) struct Fences(Vec<Instant>);
-
-impl Fences {
-    /// Counts one more; returns whether to stand back.
-    fn again(&mut self, now: Instant) -> bool {
-        self.0.retain(|at| now.duration_since(*at) < WINDOW);
-        self.0.push(now);
-        self.0.len() >= MOST_FENCES
-    }
-}
 
 impl EventConsumer {
     /// Handles a consumer that failed for good. Returns whether to stand back
@@ -112,15 +94,6 @@ fn is_of(member: &str, instance: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_who_is_put_out_again_and_again_stands_back() {
-        let (mut fences, begun) = (Fences::default(), Instant::now());
-        assert!(!fences.again(begun));
-        assert!(!fences.again(begun + WINDOW * 2), "that is long ago");
-        assert!(!fences.again(begun + WINDOW * 2 + LOOK));
-        assert!(fences.again(begun + WINDOW * 2 + LOOK * 2));
-    }
 
     #[test]
     fn a_member_is_known_by_the_instance_that_its_id_begins_with() {

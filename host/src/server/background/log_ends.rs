@@ -8,15 +8,19 @@ use std::time::{Duration, Instant};
 
 use courier_core::message::Offset;
 
-use super::background::{ENDS, FRESH, KafkaStatus, SILENCE};
-use super::groups::RunningGroups;
 use super::lag::Lags;
 use super::seen_log_ends::SeenLogEnds;
-use super::stalled_partitions::{Stalled, Stalls};
+use super::stalled_partitions::Stalls;
+use crate::app::groups::RunningGroups;
+use crate::app::kafka_status::{KafkaStatus, SILENCE, Stalled};
 use crate::kafka::log_reader::{LogError, LogReader, TopicInfo};
 use crate::kafka::topic_watch::TopicWatch;
 use crate::store::{PositionRow, SeenLogEnd, SharedStore};
 
+/// How often the ends are asked for.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long the partitions of a topic are taken for known.
+const TOPIC_KNOWN_FOR: Duration = Duration::from_secs(30);
 /// How often the logs are asked for that nobody reads here: their lag changes
 /// nothing that is done.
 const UNREAD_LOOK: Duration = Duration::from_secs(30);
@@ -108,7 +112,7 @@ impl LogEnds {
             if let Err(error) = self.log.ping().await {
                 // Each further question would wait as long for no answer.
                 self.heard.kafka_failed(error.to_string());
-                tokio::time::sleep(ENDS).await;
+                tokio::time::sleep(LOOK).await;
                 continue;
             }
             self.heard.kafka_answered();
@@ -126,7 +130,7 @@ impl LogEnds {
             }
             seen.take(self.with_ids(&round.ends), &self.topics.last(), &store).await;
             self.report(round);
-            tokio::time::sleep(ENDS).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -155,7 +159,9 @@ impl LogEnds {
     /// The partitions of a topic; none at all when Kafka did not say.
     async fn partitions_of(&mut self, topic: &str, round: &mut Round) -> Option<Vec<i32>> {
         let known = self.known.get(topic);
-        if let Some((_, found)) = known.filter(|(at, found)| at.elapsed() < FRESH * 6 && !found.partitions.is_empty()) {
+        if let Some((_, found)) =
+            known.filter(|(at, found)| at.elapsed() < TOPIC_KNOWN_FOR && !found.partitions.is_empty())
+        {
             return Some(found.partitions.clone());
         }
         let asked = Instant::now();

@@ -12,7 +12,6 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-use crate::api::ports::ParkedFull;
 use crate::causes::{Cause, Causes, PAUSED, Subject, UNDELIVERED_FULL};
 use crate::config::Binding;
 use crate::consume::attempt::binding::RunningBinding;
@@ -24,8 +23,21 @@ use crate::consume::{NodeContext, RunningGroup};
 use crate::publish::draft::MAX_TOPIC_BYTES;
 use crate::store::{AskedLately, NodeBinding};
 
+/// How often the store is asked which groups the API paused.
+const PAUSE_POLL: Duration = Duration::from_millis(500);
 /// The code of the cause that the paused groups are unknown.
 const PAUSES_UNKNOWN: &str = "pauses_unknown";
+
+/// A partition that stands still because it has as many parked deliveries as it may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedFull {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+}
 
 /// Starts, stops and restarts groups.
 pub struct RunningGroups {
@@ -287,7 +299,7 @@ impl RunningGroups {
                     causes.report(Subject::Store, Cause::new(PAUSES_UNKNOWN, why));
                 }
             }
-            tokio::time::sleep(super::background::PAUSE_POLL).await;
+            tokio::time::sleep(PAUSE_POLL).await;
         }
     }
 
@@ -305,7 +317,7 @@ impl RunningGroups {
         let (mut seen, mut paused_at) = (AskedLately::default(), None::<Instant>);
         loop {
             let mut wake = tokio::time::timeout(reruns::INTERVAL, self.asked.notified()).await.is_ok();
-            if wake || paused_at.is_none_or(|at| at.elapsed() >= super::background::PAUSE_POLL) {
+            if wake || paused_at.is_none_or(|at| at.elapsed() >= PAUSE_POLL) {
                 paused_at = Some(Instant::now());
                 match store.paused().await {
                     Ok(paused) => self.set_paused(paused.into_iter().collect()),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-use crate::engine::limits::{LOG_BURST_BYTES, LOG_BYTES_A_SECOND};
+use super::limits::{LOG_BURST_BYTES, LOG_BYTES_A_SECOND};
 
 /// The budget of one group on one node.
 #[derive(Clone, Debug)]

@@ -1,5 +1,4 @@
-//! What a host asks of its store beside its work: whether it takes writes, what
-//! time it is there, and whether its settings keep what Courier promises.
+//! Whether the store takes writes.
 
 use std::time::{Duration, Instant};
 
@@ -7,20 +6,13 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::sync::Mutex;
 
-use crate::causes::{Cause, Causes, Subject};
-use crate::clock;
-use crate::publish::send::Acceptor;
-use crate::store::{SharedStore, Weakness};
+use crate::store::SharedStore;
 
 /// How long the store may take to answer `/readyz`.
 const PING_WAIT: Duration = Duration::from_secs(2);
 /// How long an answer is believed: whoever asks `/readyz` more often than that
 /// puts no load on the store.
 const FRESH: Duration = Duration::from_secs(1);
-/// The cause of a store that takes no messages.
-const NOT_ACCEPTING: &str = "store_takes_no_messages";
-/// How often the store is asked for its time and its settings.
-const LOOK: Duration = Duration::from_secs(10);
 
 /// Whether the store takes writes, asked once a second at most.
 pub struct StoreProbe {
@@ -68,52 +60,6 @@ impl StoreProbe {
         let answer = (self.ask)().await;
         *felt = Some((now(), answer.clone()));
         answer
-    }
-}
-
-/// Sets the host's clock by the store's.
-pub async fn set_clock(store: &SharedStore) {
-    let asked = clock::machine_now();
-    match tokio::time::timeout(PING_WAIT, store.ping()).await {
-        Ok(Ok(time)) => {
-            let ahead_micros = clock::follow(time, asked, clock::machine_now());
-            metrics::gauge!("courier_store_clock_ahead_seconds").set(ahead_micros as f64 / 1e6);
-        }
-        Ok(Err(error)) => tracing::debug!(%error, "the store's time is not known"),
-        Err(_) => tracing::debug!("the store's time is not known: it does not answer"),
-    }
-}
-
-/// Keeps the host's clock, and says what weakens the store or keeps messages
-/// from being accepted.
-pub async fn keep(store: SharedStore, acceptor: Acceptor, causes: Causes) {
-    let mut known: Vec<Weakness> = Vec::new();
-    let mut looked: Option<Instant> = None;
-    loop {
-        match acceptor.why_closed() {
-            Some(why) => {
-                let why = format!("messages cannot be stored, so that none is accepted: {why}");
-                causes.report(Subject::Store, Cause::new(NOT_ACCEPTING, why));
-            }
-            None => causes.clear_code(&Subject::Store, NOT_ACCEPTING),
-        }
-        if looked.is_none_or(|at| at.elapsed() >= LOOK) {
-            looked = Some(Instant::now());
-            set_clock(&store).await;
-            match store.weaknesses().await {
-                Ok(found) => {
-                    for gone in known.iter().filter(|one| !found.contains(one)) {
-                        causes.clear_code(&Subject::Store, gone.code);
-                    }
-                    for one in &found {
-                        causes.report(Subject::Store, Cause::new(one.code, &one.sentence).at_once());
-                    }
-                    known = found;
-                }
-                Err(error) => tracing::debug!(%error, "the store's settings are not known"),
-            }
-        }
-        tokio::time::sleep(FRESH).await;
     }
 }
 

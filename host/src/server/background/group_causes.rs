@@ -11,9 +11,8 @@ use std::time::Duration;
 use courier_core::message::Offset;
 use courier_core::verdict::Verdict;
 
-use super::background::KafkaStatus;
-use super::groups::RunningGroups;
-use crate::api::ports::ParkedFull;
+use crate::app::groups::{ParkedFull, RunningGroups};
+use crate::app::kafka_status::KafkaStatus;
 use crate::causes::{Cause, Causes, HELD, NO_BINDING, PARKED_FULL, PAUSED, Subject};
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::attempt::circuit_breaker::Permission;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::groups::RunningGroups;
+use crate::app::groups::RunningGroups;
 use crate::store::SharedStore;
 
 /// Wait before the store is asked again.

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::engine::contract::Refusal;
-use crate::engine::fault::size;
+use super::contract::Refusal;
+use super::fault::size;
 
 /// How long the store's answer is used: other hosts write too.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ impl StateHeld {
 pub struct StateQuota {
     limit: StateHeld,
     /// The age at which a value is forgotten.
-    pub(in crate::engine) ttl: Option<Duration>,
+    pub(super) ttl: Option<Duration>,
     /// The store's last answer, with what was admitted since, and its time.
     heard: Mutex<Option<(Instant, StateHeld)>>,
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::time;
-use crate::causes::Standing;
+use super::Standing;
+use crate::rfc3339;
 
 /// Why something stands still, for programs; the sentence for people is beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -26,6 +26,6 @@ pub struct CauseView {
 impl From<&Standing> for CauseView {
     fn from(standing: &Standing) -> Self {
         let fields = standing.fields.iter().map(|(field, value)| (Cow::Borrowed(*field), value.clone()));
-        Self { code: standing.code.into(), fields: fields.collect(), since: time::format(standing.since) }
+        Self { code: standing.code.into(), fields: fields.collect(), since: rfc3339::format(standing.since) }
     }
 }

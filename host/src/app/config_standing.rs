@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::api::ports::{Note, ReadinessReport};
+use super::readiness_report::{Note, ReadinessReport};
 use crate::causes::{Cause, Causes, Subject};
 use crate::config::{ConfigError, ConfigProblem};
 

@@ -1,4 +1,4 @@
-//! Times of the API: RFC 3339, UTC, microseconds.
+//! Times as people and programs read them: RFC 3339, UTC, microseconds.
 
 use courier_core::message::Timestamp;
 

@@ -11,26 +11,13 @@ use std::time::{Duration, Instant};
 
 use courier_core::message::Offset;
 
+use crate::app::kafka_status::{PartitionKey, Stalled};
+
 /// How long a transaction may be open before people are told. A producer's own
 /// limit is a minute unless it asks for more.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 /// How often a partition that stands still is compared with the whole log.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// A topic and a partition of it.
-pub type PartitionKey = (String, i32);
-
-/// A partition that is held back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stalled {
-    pub place: PartitionKey,
-    /// Where it can be read to.
-    pub at: Offset,
-    /// How many offsets lie behind that.
-    pub behind: i64,
-    /// For how long.
-    pub since: Duration,
-}
 
 /// What is known of each partition.
 #[derive(Debug, Default)]
