@@ -1,17 +1,15 @@
 //! `cargo xtask tidy`: checks rules that keep the tree readable.
 //!
-//! Four rules, each with its list of exceptions in [`exceptions`]:
+//! Four rules:
 //!
 //! - no circle of files of the host in which each uses names that the next defines
 //!   ([`modules`] says what counts as an edge);
-//! - no type name that is defined twice in one crate;
+//! - no type name that is defined twice in one crate, but for [`CUSTOMARY`] ones;
 //! - no file of more than [`MAX_FILE_LINES`] lines;
 //! - no function of more than [`MAX_FUNCTION_LINES`] lines in the product.
 //!
-//! A list may only shrink: an exception that is no longer needed is itself an error.
 //! Code that is compiled only for tests is checked for the length of files alone.
 
-mod exceptions;
 mod modules;
 mod source;
 mod tokens;
@@ -21,7 +19,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use exceptions::Exceptions;
 use modules::Crate;
 
 use crate::tree;
@@ -34,6 +31,14 @@ const MAX_FUNCTION_LINES: usize = 80;
 const CRATES: [&str; 2] = ["host/src/lib.rs", "host/core/src/lib.rs"];
 /// The folders whose files are checked for their length, including tests.
 const FOLDERS: [&str; 6] = ["host/src", "host/core/src", "tests", "guest-sdk/rust", "guest-sdk/client/rust", "plugins"];
+/// Type names that repeat by custom, with the reason. One that no longer repeats is
+/// itself an error.
+const CUSTOMARY: &[(&str, &str)] = &[
+    ("Args", "one a command of the CLI"),
+    ("Command", "one a command of the CLI that has commands of its own"),
+    ("HeaderIn", "one a version of the contract: the macro that both versions use names it"),
+    ("MessageIn", "one a version of the contract: the macro that both versions use names it"),
+];
 /// Folders of build results.
 const SKIPPED: [&str; 3] = ["target", "node_modules", "dist"];
 
@@ -44,18 +49,17 @@ pub fn run(root: &Path) -> Result<bool> {
     for file in CRATES {
         crates.push(Crate::read(root, file)?);
     }
-    let exceptions = exceptions::present();
     let mut edges = BTreeMap::new();
     let mut functions = BTreeMap::new();
     for one in &crates {
         edges.append(&mut one.edges());
         functions.append(&mut lengths_of_functions(one));
     }
-    check_circles(&edges, &exceptions, &mut problems);
+    check_circles(&edges, &mut problems);
     let types: Vec<_> = crates.iter().map(types).collect();
-    check_types(&types, &exceptions, &mut problems);
-    check_lengths("file", MAX_FILE_LINES, &lengths_of_files(root)?, exceptions.files, &mut problems);
-    check_lengths("function", MAX_FUNCTION_LINES, &functions, exceptions.functions, &mut problems);
+    check_types(&types, CUSTOMARY, &mut problems);
+    check_lengths("file", MAX_FILE_LINES, &lengths_of_files(root)?, &mut problems);
+    check_lengths("function", MAX_FUNCTION_LINES, &functions, &mut problems);
     for problem in &problems {
         println!("{problem}");
     }
@@ -68,30 +72,18 @@ pub fn run(root: &Path) -> Result<bool> {
 
 type Edges = BTreeMap<String, BTreeMap<String, String>>;
 
-/// Reports each circle that is left without the excepted edges.
-fn check_circles(edges: &Edges, exceptions: &Exceptions, problems: &mut Vec<String>) {
-    let mut left: BTreeMap<String, BTreeSet<String>> =
+/// Reports each circle.
+fn check_circles(edges: &Edges, problems: &mut Vec<String>) {
+    let files: BTreeMap<String, BTreeSet<String>> =
         edges.iter().map(|(from, to)| (from.clone(), to.keys().cloned().collect())).collect();
-    let mut excepted = Vec::new();
-    for (from, to) in exceptions.edges {
-        match left.get_mut(*from).map(|known| known.remove(*to)) {
-            Some(true) => excepted.push(((*from).to_owned(), (*to).to_owned())),
-            _ => problems.push(format!("stale exception: {from} no longer names anything of {to}")),
-        }
-    }
-    for circle in modules::circles(&left) {
+    for circle in modules::circles(&files) {
         let mut lines = vec![format!("circle of {} files that name one another:", circle.len())];
         for from in &circle {
-            for (to, why) in edges[from].iter().filter(|(to, _)| left[from].contains(*to) && circle.contains(to)) {
+            for (to, why) in edges[from].iter().filter(|(to, _)| circle.contains(to)) {
                 lines.push(format!("    {from} -> {to}  ({why})"));
             }
         }
         problems.push(lines.join("\n"));
-    }
-    for (from, to) in excepted {
-        if !modules::leads(&left, &to, &from) {
-            problems.push(format!("stale exception: {from} -> {to} is part of no circle"));
-        }
     }
 }
 
@@ -108,49 +100,26 @@ fn types(one: &Crate) -> Types {
     found
 }
 
-/// Reports each type name that is defined twice in one crate.
-fn check_types(crates: &[Types], exceptions: &Exceptions, problems: &mut Vec<String>) {
-    let mut needed = BTreeSet::new();
+/// Reports each type name that is defined twice in one crate and is not customary.
+fn check_types(crates: &[Types], customary: &[(&str, &str)], problems: &mut Vec<String>) {
+    let mut repeated = BTreeSet::new();
     for types in crates {
         for (name, places) in types.iter().filter(|(_, places)| places.len() > 1) {
-            if exceptions.customary.iter().any(|(customary, _)| customary == name) {
-                needed.insert(name.as_str());
-                continue;
-            }
-            let allowed = exceptions.types.iter().find(|(excepted, _)| excepted == name).map_or(1, |(_, count)| *count);
-            needed.insert(name.as_str());
-            if places.len() > allowed {
+            repeated.insert(name.as_str());
+            if customary.iter().all(|(custom, _)| custom != name) {
                 problems.push(format!("type {name} is defined {} times: {}", places.len(), places.join(", ")));
-            } else if places.len() < allowed {
-                let now = places.len();
-                problems.push(format!("stale exception: type {name} is defined {now} times, {allowed} are listed"));
             }
         }
     }
-    let listed = exceptions.customary.iter().map(|(name, _)| name).chain(exceptions.types.iter().map(|(name, _)| name));
-    for name in listed.filter(|name| !needed.contains(**name)) {
-        problems.push(format!("stale exception: type {name} is defined once"));
+    for (name, _) in customary.iter().filter(|(name, _)| !repeated.contains(name)) {
+        problems.push(format!("customary type {name} is defined once"));
     }
 }
 
 /// Reports files or functions that are too long.
-fn check_lengths(
-    what: &str,
-    limit: usize,
-    lengths: &BTreeMap<String, usize>,
-    exceptions: &[(&str, usize)],
-    problems: &mut Vec<String>,
-) {
+fn check_lengths(what: &str, limit: usize, lengths: &BTreeMap<String, usize>, problems: &mut Vec<String>) {
     for (name, lines) in lengths.iter().filter(|(_, lines)| **lines > limit) {
-        let allowed = exceptions.iter().find(|(excepted, _)| excepted == name).map_or(limit, |(_, lines)| *lines);
-        if *lines > allowed {
-            problems.push(format!("{what} {name} has {lines} lines, {allowed} are allowed"));
-        }
-    }
-    for (name, _) in exceptions {
-        if lengths.get(*name).is_none_or(|lines| *lines <= limit) {
-            problems.push(format!("stale exception: {what} {name} has at most {limit} lines, or is gone"));
-        }
+        problems.push(format!("{what} {name} has {lines} lines, {limit} are allowed"));
     }
 }
 
@@ -186,8 +155,6 @@ fn lengths_of_files(root: &Path) -> Result<BTreeMap<String, usize>> {
 mod tests {
     use super::*;
 
-    const NONE: Exceptions = Exceptions { edges: &[], customary: &[], types: &[], files: &[], functions: &[] };
-
     fn edges(pairs: &[(&str, &str)]) -> Edges {
         let mut edges = Edges::new();
         for (from, to) in pairs {
@@ -197,75 +164,46 @@ mod tests {
         edges
     }
 
-    fn circles(pairs: &[(&str, &str)], excepted: &'static [(&str, &str)]) -> Vec<String> {
+    fn circles(pairs: &[(&str, &str)]) -> Vec<String> {
         let mut problems = Vec::new();
-        check_circles(&edges(pairs), &Exceptions { edges: excepted, ..NONE }, &mut problems);
+        check_circles(&edges(pairs), &mut problems);
         problems
     }
 
     #[test]
     fn a_circle_is_reported_with_what_makes_it() {
-        let found = circles(&[("a", "b"), ("b", "a"), ("c", "a")], &[]);
+        let found = circles(&[("a", "b"), ("b", "a"), ("c", "a")]);
         assert_eq!(found, ["circle of 2 files that name one another:\n    a -> b  (b::Name)\n    b -> a  (a::Name)"]);
-        assert!(circles(&[("a", "b"), ("b", "c")], &[]).is_empty());
-    }
-
-    #[test]
-    fn an_excepted_edge_opens_its_circle_and_no_other() {
-        assert!(circles(&[("a", "b"), ("b", "a")], &[("a", "b")]).is_empty());
-        assert_eq!(circles(&[("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")], &[("a", "b")]).len(), 1);
-    }
-
-    #[test]
-    fn an_exception_that_is_not_needed_is_reported() {
-        assert_eq!(circles(&[("a", "b")], &[("b", "a")]), ["stale exception: b no longer names anything of a"]);
-        assert_eq!(circles(&[("a", "b")], &[("a", "b")]), ["stale exception: a -> b is part of no circle"]);
+        assert!(circles(&[("a", "b"), ("b", "c")]).is_empty());
     }
 
     fn defined(names: &[(&str, usize)]) -> Types {
         names.iter().map(|(name, count)| ((*name).to_owned(), vec!["f.rs:1".to_owned(); *count])).collect()
     }
 
-    fn doubled(crates: &[Types], exceptions: &Exceptions) -> Vec<String> {
+    fn doubled(crates: &[Types], customary: &[(&str, &str)]) -> Vec<String> {
         let mut problems = Vec::new();
-        check_types(crates, exceptions, &mut problems);
+        check_types(crates, customary, &mut problems);
         problems
     }
 
     #[test]
-    fn a_type_name_is_defined_once_in_a_crate() {
-        assert_eq!(doubled(&[defined(&[("A", 2)])], &NONE), ["type A is defined 2 times: f.rs:1, f.rs:1"]);
-        assert!(doubled(&[defined(&[("A", 1)]), defined(&[("A", 1)])], &NONE).is_empty(), "two crates may agree");
+    fn a_type_name_is_defined_once_in_a_crate_unless_it_is_customary() {
+        let twice = || [defined(&[("A", 2)])];
+        assert_eq!(doubled(&twice(), &[]), ["type A is defined 2 times: f.rs:1, f.rs:1"]);
+        assert!(doubled(&[defined(&[("A", 1)]), defined(&[("A", 1)])], &[]).is_empty(), "two crates may agree");
+        assert!(doubled(&twice(), &[("A", "one a command")]).is_empty());
+        assert_eq!(doubled(&[], &[("A", "one a command")]), ["customary type A is defined once"]);
     }
 
     #[test]
-    fn a_customary_name_may_repeat_and_a_listed_one_as_often_as_listed() {
-        let customary = Exceptions { customary: &[("Args", "one a command")], ..NONE };
-        assert!(doubled(&[defined(&[("Args", 9)])], &customary).is_empty());
-        let listed = Exceptions { types: &[("A", 2)], ..NONE };
-        assert!(doubled(&[defined(&[("A", 2)])], &listed).is_empty());
-        assert_eq!(doubled(&[defined(&[("A", 3)])], &listed).len(), 1);
-        let fewer = Exceptions { types: &[("A", 3)], ..NONE };
-        assert_eq!(
-            doubled(&[defined(&[("A", 2)])], &fewer),
-            ["stale exception: type A is defined 2 times, 3 are listed"]
-        );
-        assert_eq!(doubled(&[defined(&[("A", 1)])], &listed), ["stale exception: type A is defined once"]);
-        assert_eq!(doubled(&[], &customary), ["stale exception: type Args is defined once"]);
-    }
-
-    #[test]
-    fn what_is_too_long_is_reported_unless_it_is_listed() {
-        let long = |lines, exceptions: &[(&str, usize)]| {
+    fn what_is_too_long_is_reported() {
+        let long = |lines| {
             let mut problems = Vec::new();
-            check_lengths("file", 500, &BTreeMap::from([("f.rs".to_owned(), lines)]), exceptions, &mut problems);
+            check_lengths("file", 500, &BTreeMap::from([("f.rs".to_owned(), lines)]), &mut problems);
             problems
         };
-        assert!(long(500, &[]).is_empty());
-        assert_eq!(long(501, &[]), ["file f.rs has 501 lines, 500 are allowed"]);
-        assert!(long(510, &[("f.rs", 510)]).is_empty());
-        assert_eq!(long(511, &[("f.rs", 510)]), ["file f.rs has 511 lines, 510 are allowed"]);
-        let stale = "stale exception: file f.rs has at most 500 lines, or is gone";
-        assert_eq!(long(500, &[("f.rs", 510)]), [stale]);
+        assert!(long(500).is_empty());
+        assert_eq!(long(501), ["file f.rs has 501 lines, 500 are allowed"]);
     }
 }

@@ -270,11 +270,6 @@ fn reachable<'a>(edges: &'a BTreeMap<String, BTreeSet<String>>, from: &String) -
     seen
 }
 
-/// Whether one file can be reached from the other.
-pub fn leads(edges: &BTreeMap<String, BTreeSet<String>>, from: &String, to: &String) -> bool {
-    from == to || reachable(edges, from).contains(to)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
