@@ -24,7 +24,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use courier_core::message::Offset;
 use parking_lot::Mutex;
@@ -127,6 +127,17 @@ impl Producer {
     /// # Errors
     /// When the topic does not exist, or nobody can say.
     pub async fn topic(&self, topic: &str) -> Result<KnownTopic, TopicError> {
+        match self.topic_by_cluster(topic).await {
+            // Refused for ever, its messages would be lost for a topic that is there.
+            Err(TopicError::Missing(_)) if self.inner.health.may_be_learning(Instant::now()) => {
+                Err(TopicError::Unavailable(format!("kafka is just back, and does not know topic {topic} yet")))
+            }
+            answer => answer,
+        }
+    }
+
+    /// What the cluster says of a topic.
+    async fn topic_by_cluster(&self, topic: &str) -> Result<KnownTopic, TopicError> {
         if let Some(known) = self.inner.topics.known(topic) {
             if self.inner.topics.is_stale(topic) && !self.is_down() {
                 let (fetch, id) = self.questions();
