@@ -337,6 +337,7 @@ on_both_dialects! {
         a_new_opening_sees_everything;
     centre:
         a_session_lasts_until_it_ends
+        the_oldest_sessions_of_a_token_end_past_its_bound
         minutes_are_summed_over_processes_and_written_again_without_harm
         failures_are_put_together_by_fingerprint
         parked_lanes_are_listed_by_their_heads

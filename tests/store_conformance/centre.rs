@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use courier::store::sessions::MAX_SESSIONS_EACH;
 use courier::store::{
     DeadLetterFilter, FailureFilter, LetterFate, MinuteRow, NewOutbound, PaceRow, Page, RelayResult, Relayed, SHARDS,
 };
@@ -32,6 +33,24 @@ pub async fn a_session_lasts_until_it_ends(database: Database) {
     assert!(store.close_session(&[1; 32]).await.unwrap());
     assert!(!store.close_session(&[1; 32]).await.unwrap());
     assert_eq!(store.session(&[1; 32]).await.unwrap(), None);
+}
+
+pub async fn the_oldest_sessions_of_a_token_end_past_its_bound(database: Database) {
+    let store = database.open().await;
+    let hash = |number: u32| {
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&number.to_be_bytes());
+        hash
+    };
+    let lifetime = Duration::from_secs(60);
+    store.open_session(&hash(u32::MAX), "shop", &[2; 32], lifetime).await.unwrap();
+    for number in 0..=MAX_SESSIONS_EACH {
+        store.open_session(&hash(number), "ops", &[2; 32], lifetime).await.unwrap();
+    }
+    assert_eq!(store.session(&hash(0)).await.unwrap(), None, "the oldest has ended");
+    for number in [1, MAX_SESSIONS_EACH, u32::MAX] {
+        assert!(store.session(&hash(number)).await.unwrap().is_some(), "{number} lasts");
+    }
 }
 
 pub async fn minutes_are_summed_over_processes_and_written_again_without_harm(database: Database) {

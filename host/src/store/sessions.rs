@@ -12,6 +12,10 @@ use courier_core::message::Timestamp;
 
 use super::StoreError;
 
+/// Sessions of one token that last at once. A further one ends the oldest, so that
+/// nobody fills the store by signing in.
+pub const MAX_SESSIONS_EACH: u32 = 100;
+
 /// A session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRow {
@@ -28,7 +32,8 @@ pub struct SessionRow {
 /// Opens and closes sessions, for the API.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
-    /// Opens a session for `lifetime`.
+    /// Opens a session for `lifetime`, and ends the token's oldest ones past
+    /// [`MAX_SESSIONS_EACH`].
     async fn open_session(
         &self,
         hash: &[u8; 32],

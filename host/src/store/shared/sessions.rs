@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::dialect::{StatementConnection as _, StoreDialect};
 use super::statement::{SharedRow, Statement};
+use crate::store::sessions::MAX_SESSIONS_EACH;
 use crate::store::{SessionRow, SessionStore, StoreError};
 
 #[async_trait]
@@ -25,9 +26,16 @@ impl<D: StoreDialect> SessionStore for D {
         .bind(token)
         .bind(bound.as_slice())
         .bind(lifetime);
+        let end_oldest = Statement::new(
+            "DELETE FROM session WHERE token = $1 AND hash NOT IN (
+                 SELECT hash FROM session WHERE token = $1 ORDER BY created_at DESC, expires_at DESC LIMIT $2)",
+        )
+        .bind(token)
+        .bind(i64::from(MAX_SESSIONS_EACH));
         D::limited(async {
             let mut tx = self.begin_writing().await?;
             tx.execute(insert).await?;
+            tx.execute(end_oldest).await?;
             tx.note().await?;
             D::commit_writing(tx).await
         })
