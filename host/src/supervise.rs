@@ -374,7 +374,7 @@ mod tests {
         ("consume/consumer/out_of_range.rs", 1),
         // Dropping clients, which may take long, and reading a topic's metadata.
         ("kafka/log_reader.rs", 1),
-        ("kafka/producer.rs", 1),
+        ("kafka/producer/parts.rs", 1),
         // A write to the store, which the relay awaits.
         ("publish/relay/actions.rs", 1),
         // A request, whose panic its sender gets as an error.
