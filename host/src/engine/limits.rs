@@ -27,6 +27,8 @@ pub const LOG_KEPT_BYTES: usize = KIB;
 
 /// Bytes of the section in which a handler declares its topics, group and types.
 pub const MAX_WANTS_BYTES: usize = 64 * KIB;
+/// Components within components of an upload. Tools make two or three layers.
+pub(super) const MAX_NESTING: u32 = 100;
 
 /// CPU seconds that a compilation of the smallest component may use on all its
 /// threads. It ends a compilation that would not end by itself.

@@ -11,33 +11,45 @@ const HIDDEN: &str = "***";
 /// The least bytes of a secret that is looked for: a shorter one would be found
 /// in ordinary words.
 const LEAST_BYTES: usize = 4;
+/// The least bytes of one line of a secret that is looked for by itself. A log has no
+/// carriage returns, and JSON writes the ends of lines as escapes: a key of several
+/// lines would not be found as a whole.
+const LEAST_LINE_BYTES: usize = 8;
 
 /// The secrets to look for.
 #[derive(Clone, Default)]
 pub(super) struct Redaction {
-    /// Longest first: replacing a secret within a longer one would leave the rest of
-    /// the longer one visible.
-    secrets: Vec<SecretString>,
+    /// Secrets, and the lines of those with several. Longest first: replacing a secret
+    /// within a longer one would leave the rest of the longer one visible.
+    needles: Vec<SecretString>,
 }
 
 impl std::fmt::Debug for Redaction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Redaction of {} secrets", self.secrets.len())
+        write!(f, "Redaction of {} secrets and lines of secrets", self.needles.len())
     }
 }
 
 impl Redaction {
     pub(super) fn of<'s>(secrets: impl Iterator<Item = &'s SecretString>) -> Self {
-        let long_enough = |secret: &&SecretString| secret.expose_secret().trim().len() >= LEAST_BYTES;
-        let mut secrets: Vec<SecretString> = secrets.filter(long_enough).cloned().collect();
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
-        Self { secrets }
+        let mut needles: Vec<&str> = Vec::new();
+        for secret in secrets.map(|secret| secret.expose_secret().trim()) {
+            if secret.len() >= LEAST_BYTES {
+                needles.push(secret);
+            }
+            if secret.lines().nth(1).is_some() {
+                needles.extend(secret.lines().map(str::trim).filter(|line| line.len() >= LEAST_LINE_BYTES));
+            }
+        }
+        needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
+        needles.dedup();
+        Self { needles: needles.into_iter().map(SecretString::from).collect() }
     }
 
     /// The text with each secret replaced. When the text was cut, a beginning of a
     /// secret at its end is replaced too.
     pub(super) fn hide(&self, mut text: String, is_cut: bool) -> String {
-        for secret in self.secrets.iter().map(|secret| secret.expose_secret().trim()) {
+        for secret in self.needles.iter().map(|needle| needle.expose_secret()) {
             if text.contains(secret) {
                 text = text.replace(secret, HIDDEN);
             }
@@ -73,6 +85,17 @@ mod tests {
         assert_eq!(hide("s3cret-longer"), "***", "the longer one as a whole");
         assert_eq!(hide("abc s3cre"), "abc s3cre", "three letters are no secret, and a part is none");
         assert!(!format!("{hides:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_secret_of_several_lines_is_found_however_its_lines_end() {
+        let hides = redaction(&["BEGIN-KEY\r\nKEYDATA1234567890\r\nEND\r\n"]);
+        for told in ["BEGIN-KEY\nKEYDATA1234567890\nEND", r"BEGIN-KEY\r\nKEYDATA1234567890\r\nEND", "KEYDATA1234567890"]
+        {
+            let hidden = hides.hide(told.to_owned(), false);
+            assert!(!hidden.contains("KEYDATA") && !hidden.contains("BEGIN-KEY"), "{hidden}");
+        }
+        assert_eq!(hides.hide("THE END".to_owned(), false), "THE END", "a short line may be any word");
     }
 
     #[test]
