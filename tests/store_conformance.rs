@@ -235,6 +235,7 @@ on_both_dialects! {
     seeking:
         a_seek_backward_runs_again_what_lies_between
         a_seek_forward_records_what_it_skips
+        what_a_seek_skipped_is_not_lost_once_it_is_sought_again
         a_seek_moves_all_positions_or_none
         open_rows_are_walked_by_the_page;
     plugins:

@@ -53,6 +53,21 @@ pub async fn a_seek_forward_records_what_it_skips(database: Database) {
     assert_eq!(store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap().len(), 1);
 }
 
+pub async fn what_a_seek_skipped_is_not_lost_once_it_is_sought_again(database: Database) {
+    let store = database.open().await;
+    let owner = Owner::new(&store).await;
+    let position = owner.claimed.position;
+    for to in [9, 6, 12, 10] {
+        store.seek(&[SeekMove { position, to: Offset(to) }], "a seek").await.unwrap();
+    }
+    let lost = store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap();
+    let mut ranges: Vec<_> = lost.iter().map(|range| (range.from.0, range.to.0)).collect();
+    ranges.sort_unstable();
+    assert_eq!(ranges, [(0, 6), (6, 10)]);
+    store.seek(&[SeekMove { position, to: Offset(0) }], "a seek").await.unwrap();
+    assert!(store.lost_ranges(&LostRangeFilter::default(), 10).await.unwrap().is_empty());
+}
+
 pub async fn a_seek_moves_all_positions_or_none(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;

@@ -41,6 +41,20 @@ pub(super) async fn insert_lost(
     Ok(())
 }
 
+/// Cuts what a position had skipped from the offset that it goes back to.
+pub(super) async fn cut_lost(tx: &mut PgConnection, position: i64, to: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "WITH gone AS (DELETE FROM lost_range WHERE position_id = $1 AND from_offset >= $2)
+         UPDATE lost_range SET to_offset = $2 WHERE position_id = $1 AND from_offset < $2 AND to_offset > $2",
+    )
+    .bind(position)
+    .bind(to)
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    Ok(())
+}
+
 async fn positions(store: &PostgresStore) -> Result<Vec<PositionRow>, StoreError> {
     let rows = sqlx::query(
         "SELECT p.id, g.name, p.topic, nullif(p.listener, '') AS listener, p.incarnation, p.partition, p.next, p.epoch,

@@ -8,7 +8,7 @@ use courier_core::message::Offset;
 use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::open_rows::open_row;
-use super::positions::insert_lost;
+use super::positions::{cut_lost, insert_lost};
 use super::reruns::{asking_time, reopen_many};
 use super::settle_open::{Deltas, PEOPLE};
 use super::{PostgresStore, audits, bounded, commit};
@@ -75,6 +75,7 @@ async fn seek(store: &PostgresStore, moves: &[SeekMove], why: &str) -> Result<Ve
             insert_lost(&mut tx, one.position.0, *next, one.to.0, why).await?;
             continue;
         }
+        cut_lost(&mut tx, one.position.0, one.to.0).await?;
         super::handled_sets::forget(&mut tx, one.position.0, (one.to, Offset(*next)), &mut deltas).await?;
         // A delivery that ended above the old position does not run again; the next owner
         // knows it as settled.

@@ -31,6 +31,21 @@ pub(super) async fn record_lost(
     Ok(())
 }
 
+/// Cuts what a position had skipped from the offset that it goes back to.
+pub(super) async fn cut_lost(
+    connection: &mut SqliteConnection,
+    position: PositionId,
+    to: Offset,
+) -> Result<(), StoreError> {
+    for statement in [
+        "DELETE FROM lost_range WHERE position = ? AND from_offset >= ?",
+        "UPDATE lost_range SET to_offset = ?2 WHERE position = ?1 AND from_offset < ?2 AND to_offset > ?2",
+    ] {
+        sqlx::query(statement).bind(position.0).bind(to.0).execute(&mut *connection).await.map_err(fault)?;
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl PositionStore for SqliteStore {
     async fn positions(&self) -> Result<Vec<PositionRow>, StoreError> {

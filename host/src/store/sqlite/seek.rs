@@ -7,7 +7,7 @@ use sqlx::SqliteConnection;
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::open_rows::{open_row, select_open};
-use super::positions::record_lost;
+use super::positions::{cut_lost, record_lost};
 use super::reruns::{asking_time, is_current, reopen_many};
 use super::{SqliteStore, audits};
 use crate::store::seek::{MAX_SOUGHT, SeekMove, SeekStore};
@@ -82,6 +82,7 @@ async fn move_one(
         record_lost(tx, one.position, Offset(next), one.to, why, now()).await?;
         return Ok(Offset(next));
     }
+    cut_lost(tx, one.position, one.to).await?;
     super::handled_sets::forget(tx, one.position.0, one.to, Offset(next)).await?;
     // A delivery that ended above the old position does not run again; the next owner knows it
     // as settled.
