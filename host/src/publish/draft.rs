@@ -184,7 +184,7 @@ impl Draft {
         }
         if let Some(id) = self.id.as_ref().filter(|id| !valid_id(id)) {
             return Some(SendProblem::invalid(format!(
-                "id {:?} is not valid: 1 to {MAX_NAME_CHARS} characters without control characters",
+                "id {:?} is not valid: 1 to {MAX_NAME_CHARS} characters without control characters, and not `.` or `..`",
                 shown(id)
             )));
         }
@@ -344,8 +344,10 @@ fn valid_name(name: &str) -> bool {
         && !name.chars().any(char::is_control)
 }
 
+/// Whether a message may have the id. `.` and `..` are steps of a path to every client
+/// of HTTP, so that nobody could ask for the message.
 pub(super) fn valid_id(id: &str) -> bool {
-    valid_name(id)
+    valid_name(id) && !matches!(id, "." | "..")
 }
 
 /// The part of a foreign text that may be repeated in an answer or a row.
@@ -437,6 +439,7 @@ mod tests {
             (Draft { headers: vec![header("CE_Time", "x")], ..draft() }, 400, "`CE_Time` belongs to Courier"),
             (Draft { headers: vec![header("content-type", "x")], ..draft() }, 400, "is given twice"),
             (Draft { is_tombstone: true, ..draft() }, 400, "a tombstone has no body"),
+            (Draft { id: Some("..".to_owned()), ..draft() }, 400, "not `.` or `..`"),
             (Draft { headers: vec![header("h", ""); 101], ..draft() }, 400, "101 headers"),
             (
                 Draft { delay: Some(Duration::from_secs(1)), deliver_at: Some(NOW), ..draft() },
