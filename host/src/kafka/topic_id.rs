@@ -80,9 +80,9 @@ impl TopicIds {
             return Told::NoIds;
         }
         let told = match describe(client, topics, WAIT) {
-            // A broker that is slow is not one without ids. Taken for one, it
+            // A broker that is slow or away is not one without ids. Taken for one, it
             // would hide for a minute that a topic was created anew.
-            Told::Nothing if !known.tells => Told::NoIds,
+            Told::Nothing if !known.tells && answers(client, topics) => Told::NoIds,
             told => told,
         };
         known.silent_since = (told == Told::NoIds).then(Instant::now);
@@ -91,6 +91,11 @@ impl TopicIds {
         }
         told
     }
+}
+
+/// Whether the cluster answers an ordinary question.
+fn answers<C: ClientContext>(client: &Client<C>, topics: &[String]) -> bool {
+    topics.first().is_some_and(|topic| client.fetch_metadata(Some(topic), WAIT).is_ok())
 }
 
 fn describe<C: ClientContext>(client: &Client<C>, topics: &[String], wait: Duration) -> Told {
