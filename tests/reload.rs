@@ -166,3 +166,59 @@ async fn a_changed_token_file_takes_effect() {
     .await;
     assert_eq!(status("first-secret").await, 401);
 }
+
+/// Waits until each group has handled as many deliveries of a topic.
+async fn all_handled(host: &Host, groups: &[String], topic: &str, count: usize) {
+    for group in groups {
+        wait_until(&format!("{group} handled {count} of {topic}"), SOON, async || {
+            let found = host.deliveries(&format!("group={group}&topic={topic}&state=HANDLED")).await.len();
+            if found == count { Ok(()) } else { Err(format!("{found}: {}", host.log_tail())) }
+        })
+        .await;
+    }
+}
+
+/// The consumer of an idle group ended without leaving, so that the next one got the
+/// partitions of the old topic and nobody read the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_groups_that_are_bound_to_another_topic_run_on_it() {
+    let _turn = turn::shared().await;
+    let (old, new) =
+        (create_topic(kafka().bootstrap(), "old", 2).await, create_topic(kafka().bootstrap(), "new", 2).await);
+    let groups: Vec<String> = (0..8).map(|number| unique(&format!("moved-{number}"))).collect();
+    let bindings = groups.iter().map(|group| scripted_binding(group, &old, ""));
+    let host = bindings.fold(Host::builder("host-1"), |host, binding| host.binding(&binding)).start().await;
+    host.upload("scripted", guest("scripted")).await;
+    host.publish(scripted(&old, "k", &["ok"])).await;
+    all_handled(&host, &groups, &old, 1).await;
+    host.write_config(&host.toml().replace(&format!("{old:?}"), &format!("{new:?}")));
+    host.sighup();
+    host.publish(scripted(&new, "k", &["ok"])).await;
+    all_handled(&host, &groups, &new, 1).await;
+}
+
+/// A host that was killed starts under its old instance id, for which Kafka keeps the
+/// partitions of the old subscription.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_host_reads_topics_that_were_bound_while_it_was_gone() {
+    let _turn = turn::shared().await;
+    let topics = [
+        create_topic(kafka().bootstrap(), "first", 2).await,
+        create_topic(kafka().bootstrap(), "second", 2).await,
+        create_topic(kafka().bootstrap(), "third", 2).await,
+    ];
+    let groups = [unique("killed")];
+    let host = Host::builder("host-1").binding(&scripted_binding(&groups[0], &topics[0], "")).start().await;
+    host.upload("scripted", guest("scripted")).await;
+    host.publish(scripted(&topics[0], "k", &["ok"])).await;
+    all_handled(&host, &groups, &topics[0], 1).await;
+    let first = format!("{:?}", topics[0]);
+    for bound in [format!("{first}, {:?}", topics[1]), format!("{:?}", topics[2])] {
+        host.kill9();
+        host.write_config(&host.toml().replace(&first, &bound));
+        host.start_again().await;
+        let added = topics.iter().rfind(|topic| bound.contains(topic.as_str())).unwrap();
+        host.publish(scripted(added, "k", &["ok"])).await;
+        all_handled(&host, &groups, added, 1).await;
+    }
+}

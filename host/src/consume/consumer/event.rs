@@ -12,6 +12,7 @@
 //!   an earlier assignment can reach a later machine.
 
 mod fences;
+mod old_subscription;
 mod ownership;
 mod rivals;
 mod topics;
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::fences::Fences;
+use self::old_subscription::AssignmentLook;
 use super::assignment::AssignedPartitions;
 use super::claim::{Begun, ClaimedPartition, Claims};
 use super::every;
@@ -81,6 +83,7 @@ pub struct EventConsumer {
     /// Revoked partitions, with whether their owner has ended.
     leaving: HashMap<TopicPartition, bool>,
     given: AssignedPartitions,
+    assignment_look: AssignmentLook,
     /// Notices topics that were recreated.
     watched: Watched,
     /// The ids of the topics at Kafka's last answer.
@@ -135,6 +138,7 @@ impl EventConsumer {
             ready: JoinSet::new(),
             leaving: HashMap::new(),
             given: AssignedPartitions::default(),
+            assignment_look: AssignmentLook::default(),
         };
         following.follow(releases, stop, asked).await;
     }
@@ -195,6 +199,7 @@ impl EventConsumer {
                 _ = epochs.tick() => {
                     self.compare_epochs(&source).await;
                     self.adopt(&source);
+                    self.look_for_topics_without_reader(&source).await;
                 }
                 _ = hint.tick() => self.hint(&source),
             }
@@ -221,6 +226,7 @@ impl EventConsumer {
         // would be taken for those of the later one.
         let (notices, noticed) = mpsc::unbounded_channel();
         self.notices = notices;
+        self.assignment_look = AssignmentLook::default();
         let mut wait = Duration::from_millis(200);
         loop {
             let begun = self.claims.begin(&self.bindings).await;
@@ -295,6 +301,10 @@ impl EventConsumer {
     async fn assigned(&mut self, partitions: Vec<TopicPartition>, source: &ConsumerThread) {
         tracing::info!(group = self.name, partitions = ?names(&partitions), "partitions assigned");
         self.joined();
+        if self.is_of_old_subscription(&partitions, source) {
+            return;
+        }
+        self.note_assignment();
         for place in partitions {
             self.given.assigned(&place);
             self.claim(place);

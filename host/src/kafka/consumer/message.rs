@@ -51,6 +51,8 @@ pub enum ConsumerCommand {
     CommitOffsets(Vec<(TopicPartition, Offset)>),
     /// One synchronous commit: does Kafka take us for the owner?
     VerifyOwnership(TopicPartition, Offset, oneshot::Sender<Ownership>),
+    /// Leave the group and subscribe again. Revocations come before, as always.
+    Rejoin,
     /// Leave the group and end.
     Close,
 }

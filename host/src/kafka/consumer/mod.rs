@@ -25,6 +25,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+use rdkafka_sys as sys;
 use tokio::sync::mpsc as async_mpsc;
 
 use self::feeds::Feeds;
@@ -45,6 +46,8 @@ const MAX_TAKE: usize = 1_024;
 const FULL_WAIT: Duration = Duration::from_millis(50);
 /// How often it looks whether there is room again.
 const FULL_STEP: Duration = Duration::from_millis(1);
+/// How long closing waits for the client to leave its group.
+const LEAVE_WAIT: Duration = Duration::from_secs(3);
 /// How long closing may take before the thread is left to itself:
 /// `BaseConsumer::drop` can hang when its group is in an odd state.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
@@ -101,6 +104,7 @@ impl ConsumerThread {
         let (orders, inbox) = mpsc::channel();
         let (watched, same) = (Arc::downgrade(&consumer), config.clone());
         let subscribed = topics.first().map(|topic| (*topic).to_owned());
+        let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
         thread::Builder::new()
             .name(format!("watch {group}"))
             .spawn(move || {
@@ -112,8 +116,8 @@ impl ConsumerThread {
         let thread = thread::Builder::new()
             .name(format!("consume {group}"))
             .spawn(move || {
-                let feeds = Feeds::default();
-                let thread = Thread { consumer, inbox, notices, budget, feeds, paused: Vec::new() };
+                let (feeds, paused) = (Feeds::default(), Vec::new());
+                let thread = Thread { consumer, topics, rejoining: false, inbox, notices, budget, feeds, paused };
                 supervise::thread(Task::ConsumerThread, || thread.run());
             })
             .map_err(no_thread)?;
@@ -160,6 +164,9 @@ fn is_in(list: &TopicPartitionList, place: &TopicPartition) -> bool {
 
 struct Thread {
     consumer: Arc<BaseConsumer<Rebalances>>,
+    topics: Vec<String>,
+    /// It leaves the group, and subscribes again once it has left.
+    rejoining: bool,
     inbox: mpsc::Receiver<ConsumerCommand>,
     notices: async_mpsc::UnboundedSender<ConsumerEvent>,
     budget: Arc<Budget>,
@@ -171,6 +178,9 @@ impl Thread {
     fn run(mut self) {
         let mut active = Instant::now();
         loop {
+            if self.rejoining && self.has_left() {
+                self.join_again();
+            }
             loop {
                 match self.inbox.try_recv() {
                     Ok(ConsumerCommand::Close) | Err(mpsc::TryRecvError::Disconnected) => return self.close(),
@@ -248,6 +258,11 @@ impl Thread {
             ConsumerCommand::VerifyOwnership(place, offset, answer) => {
                 // Whoever asked and has gone since wants no answer.
                 let _ = answer.send(self.standing(&place, offset));
+                Ok(())
+            }
+            ConsumerCommand::Rejoin => {
+                self.rejoining = true;
+                self.consumer.unsubscribe();
                 Ok(())
             }
             ConsumerCommand::Close => Ok(()),
@@ -334,21 +349,48 @@ impl Thread {
         self.consumer.resume(&listed([(place, None)]))
     }
 
-    /// Unsubscribes before it closes, so that the others get the partitions in
-    /// a moment; a member with an instance id would otherwise keep them until
-    /// its session times out.
+    /// Whether the client has given up its partitions and left the group. It forgets
+    /// its id as a member in the moment in which it asks the coordinator to let it go;
+    /// closing waits for the answer.
+    fn has_left(&self) -> bool {
+        if self.consumer.assignment().is_ok_and(|list| list.count() > 0) {
+            return false;
+        }
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: the client lives as long as the consumer. The library gives a string
+        // that ends with a NUL and is freed by its own function, or null.
+        unsafe {
+            let member = sys::rd_kafka_memberid(client);
+            let has_none = member.is_null() || *member == 0;
+            if !member.is_null() {
+                sys::rd_kafka_mem_free(client, member.cast());
+            }
+            has_none
+        }
+    }
+
+    fn join_again(&mut self) {
+        self.rejoining = false;
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        if let Err(error) = self.consumer.subscribe(&topics) {
+            let _ = self.notices.send(ConsumerEvent::Fatal(error.to_string()));
+        }
+    }
+
+    /// Leaves the group before it closes, so that the others get the partitions in a
+    /// moment: a member with an instance id that only closes keeps them until its
+    /// session times out, and whoever joins under that id gets the partitions of its
+    /// old subscription without a rebalance.
     fn close(self) {
         self.consumer.unsubscribe();
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(3) {
+        while begun.elapsed() < LEAVE_WAIT && !self.has_left() {
             // The revocation must be answered, or the group waits for it.
             let _ = self.consumer.poll(Duration::from_millis(20));
-            match self.consumer.assignment() {
-                Ok(list) if list.count() == 0 => break,
-                Ok(list) => {
-                    let _ = self.consumer.incremental_unassign(&list);
-                }
-                Err(_) => break,
+            if let Ok(list) = self.consumer.assignment()
+                && list.count() > 0
+            {
+                let _ = self.consumer.incremental_unassign(&list);
             }
         }
     }
