@@ -128,9 +128,10 @@ async fn who_published_is_noted_and_whether_the_source_is_proven() {
         let request = host.request("POST", "/v1/messages", Some(token)).header("content-type", "application/json");
         answer(request.body(message.to_string())).await.0
     };
-    for (token, source) in [("shop", None), ("shop", Some("/eu")), ("other", Some("shop"))] {
+    for (token, source) in [("shop", None), ("shop", Some("/eu")), ("other", Some("/eu"))] {
         assert_eq!(publish(token, source).await, 202);
     }
+    assert_eq!(publish("other", Some("shop")).await, 403, "issue 17: it is the usual source of another token");
     let sent = host.world.lock().sent.clone();
     let by: Vec<_> = sent.iter().filter_map(|draft| draft.sent_by.clone()).collect();
     let by: Vec<_> = by.iter().map(|by| (by.sender.as_str(), by.source_proven)).collect();

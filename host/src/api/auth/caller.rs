@@ -36,6 +36,11 @@ impl Caller {
         &*self.name == "local"
     }
 
+    /// Whether a source is among the `sources` of the caller's token.
+    pub(super) fn lists(&self, source: &str) -> bool {
+        self.sources.iter().any(|own| own.iter().any(|one| one == source))
+    }
+
     /// An audit entry in the caller's name.
     #[must_use]
     pub fn deed(&self, action: &str, subject: &str, detail: &str) -> AuditEntry {
