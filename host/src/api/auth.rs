@@ -19,6 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
+use self::caller::Admission;
 pub use self::caller::Caller;
 pub use self::credential::{Admin, As, Credential, Operator, Publisher, RoleType, Viewer};
 use super::problem::Problem;
@@ -79,6 +80,7 @@ impl Authenticator {
             digest: Sha256::digest(spec.secret.expose_secret().as_bytes()).into(),
             caller: Caller {
                 name: spec.name.into(),
+                admission: Admission::Token,
                 role: spec.role,
                 topics: spec.topics.map(Arc::from),
                 groups: spec.groups.map(Arc::from),

@@ -101,6 +101,24 @@ async fn who_ended_a_transaction_is_told() {
     assert_eq!(host.asked(), expected, "what its sender does has no entry");
 }
 
+/// Issue 17: a token named `local` counted as the caller of a host without tokens, so
+/// that its sources were not checked and its messages had no sender.
+#[tokio::test]
+async fn a_token_named_local_is_a_token_as_any_other() {
+    let tokens: &[(&str, Role, Option<&[&str]>)] = &[("local", Role::Publisher, None), ("shop", Role::Publisher, None)];
+    let host = Host::start(World::default(), tokens).await;
+    let publish = async |source: Option<&str>| {
+        let message = json!({ "topic": "order", "type": "T", "body": 1, "source": source });
+        let request = host.request("POST", "/v1/messages", Some("local")).header("content-type", "application/json");
+        answer(request.body(message.to_string())).await.0
+    };
+    assert_eq!(publish(None).await, 202);
+    assert_eq!(publish(Some("shop")).await, 403);
+    let sent = host.world.lock().sent.clone();
+    let by = SentBy { sender: "local".into(), source_proven: true };
+    assert_eq!((sent.len(), sent[0].source.as_str(), &sent[0].sent_by), (1, "local", &Some(by)));
+}
+
 /// The id of an outbox row can be guessed, and a message with that id replaced the
 /// row's message.
 #[tokio::test]
