@@ -136,6 +136,7 @@ impl ports::TransactionsPort for Fake {
             last_answer: None,
             reason: None,
             ended_at: None,
+            sender: messages.first().and_then(|draft| Some(draft.sent_by.as_ref()?.sender.clone())),
         };
         world.halves.push(half.clone());
         Ok(half)

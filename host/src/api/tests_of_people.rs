@@ -191,6 +191,7 @@ async fn what_nobody_relays_ended_or_heard_needs_a_person() {
             last_answer: None,
             reason: Some("nobody answered".into()),
             ended_at,
+            sender: None,
         });
     }
     let scope: &[&str] = &["order", "stock"];
