@@ -299,7 +299,10 @@ async fn sessions(walk: &mut Walk<'_>) {
     let cookie = opened.headers()["set-cookie"].to_str().expect("a cookie is text").to_owned();
     let cookie = cookie.split(';').next().unwrap_or_default();
     walk.noted("post", "/v1/session", ("sign in", "root", Some("127.0.0.1"))).await;
-    let closed = client.delete(&session).bearer_auth("root-secret").header("cookie", cookie).send().await;
+    let me = client.get(format!("{}/v1/me", walk.host.address())).header("cookie", cookie).send().await;
+    let me: Value = me.expect("the host answers").json().await.expect("it tells who asks");
+    let csrf = me["csrf"].as_str().expect("a session has one");
+    let closed = client.delete(&session).header("cookie", cookie).header("x-courier-csrf", csrf).send().await;
     assert_eq!(closed.expect("the host answers").status(), StatusCode::NO_CONTENT);
     walk.noted("delete", "/v1/session", ("sign out", "root", None)).await;
 }

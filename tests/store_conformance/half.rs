@@ -366,6 +366,9 @@ pub async fn what_a_token_has_prepared_is_counted(database: Database) {
     }
     let counted = async |sender| store.prepared_halves(sender, 10).await.unwrap();
     assert_eq!((counted(Some("shop")).await, counted(Some("other")).await, counted(None).await), (2, 1, 3));
+    // Only who prepared it ends it as its sender.
+    let senders = [seen(&store, "t-1").await, seen(&store, "t-3").await].map(|half| half.sender);
+    assert_eq!(senders, [Some("shop".to_owned()), Some("other".to_owned())]);
     store.commit_half("t-1", "its sender committed it").await.unwrap();
     assert_eq!(counted(Some("shop")).await, 1);
     assert_eq!(store.message("m-t-1").await.unwrap().unwrap().sent_by, by("shop"));

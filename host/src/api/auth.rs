@@ -19,6 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
+use self::caller::Admission;
 pub use self::caller::Caller;
 pub use self::credential::{Admin, As, Credential, Operator, Publisher, RoleType, Viewer};
 use super::problem::Problem;
@@ -45,7 +46,8 @@ pub struct TokenSpec {
     pub groups: Option<Vec<String>>,
     /// The sources that belong to this token, beside its name: it publishes as
     /// these only, and no other token may. A token with `None` publishes as any
-    /// source that belongs to no token.
+    /// source that belongs to no token. The name of another token among them is
+    /// proven for neither.
     pub sources: Option<Vec<String>>,
 }
 
@@ -78,6 +80,7 @@ impl Authenticator {
             digest: Sha256::digest(spec.secret.expose_secret().as_bytes()).into(),
             caller: Caller {
                 name: spec.name.into(),
+                admission: Admission::Token,
                 role: spec.role,
                 topics: spec.topics.map(Arc::from),
                 groups: spec.groups.map(Arc::from),
@@ -147,27 +150,31 @@ impl Authenticator {
     /// 403 when the caller may not publish as `source`, because it belongs to
     /// another token or is not among the caller's own.
     pub fn proves(&self, caller: &Caller, source: &str) -> Result<bool, Problem> {
+        let tokens = self.tokens();
+        let others = || tokens.iter().map(|token| &token.caller).filter(|other| other.name != caller.name);
+        let is_named = others().any(|other| *source == *other.name);
+        let is_listed = others().any(|other| other.lists(source));
+        if *source == *caller.name {
+            return Ok(!is_listed);
+        }
+        if caller.lists(source) {
+            return Ok(!is_named);
+        }
         if let Some(own) = &caller.sources {
-            if *source == *caller.name || own.iter().any(|one| one == source) {
-                return Ok(true);
-            }
             let own = own.join("`, `");
             return Err(Problem::forbidden(format!(
                 "the source `{source}` is none of the token `{}`, which publishes as `{}` or `{own}`",
                 caller.name, caller.name
             )));
         }
-        let tokens = self.tokens();
-        let owners = tokens.iter().filter(|token| token.caller.name != caller.name);
-        let owned = |token: &KnownToken| token.caller.sources.iter().any(|own| own.iter().any(|one| one == source));
-        if owners.into_iter().any(owned) {
+        if is_named || is_listed {
             return Err(Problem::forbidden(format!(
                 "the source `{source}` belongs to another token; the token `{}` publishes as itself unless it names \
                  another source",
                 caller.name
             )));
         }
-        Ok(*source == *caller.name)
+        Ok(false)
     }
 
     /// The digest and the caller of the token of this name; `None` when it left the
@@ -224,6 +231,27 @@ mod tests {
         assert_eq!(gate.proves(&other, "other").ok(), Some(true));
         assert_eq!(gate.proves(&other, "legacy").ok(), Some(false), "nobody's: taken, and shown as unproven");
         assert_eq!(gate.proves(&other, "/eu/shop").unwrap_err().status, StatusCode::FORBIDDEN);
+        // Issue 17: only `sources` counted, and not the name that is a token's usual source.
+        assert_eq!(gate.proves(&other, "shop").unwrap_err().status, StatusCode::FORBIDDEN);
+    }
+
+    /// Such a file is valid, and both may have published under the name for long.
+    #[test]
+    fn a_name_that_another_token_lists_is_proven_for_neither() {
+        let listing = |name: &str, sources: &[&str]| TokenSpec {
+            sources: Some(sources.iter().map(ToString::to_string).collect()),
+            ..spec(name, Role::Publisher, None)
+        };
+        let gate = Authenticator::new(vec![
+            listing("gateway", &["shop", "/gateway"]),
+            spec("shop", Role::Publisher, None),
+            spec("other", Role::Publisher, None),
+        ]);
+        let [gateway, shop, other] = ["gateway", "shop", "other"].map(|name| gate.holder(name).unwrap().1);
+        assert_eq!(gate.proves(&gateway, "shop").ok(), Some(false));
+        assert_eq!(gate.proves(&shop, "shop").ok(), Some(false));
+        assert_eq!(gate.proves(&gateway, "/gateway").ok(), Some(true));
+        assert_eq!(gate.proves(&other, "shop").unwrap_err().status, StatusCode::FORBIDDEN);
     }
 
     #[test]

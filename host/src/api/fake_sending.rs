@@ -137,12 +137,15 @@ impl UndeliveredStore for FakeStore {
         Ok(Listing { items: Vec::new(), next: None, truncated: false })
     }
 
-    async fn undelivered_one(&self, _: i64) -> Result<Option<UndeliveredRow>, StoreError> {
-        Ok(None)
+    async fn undelivered_one(&self, id: i64) -> Result<Option<UndeliveredRow>, StoreError> {
+        Ok(self.read()?.undelivered.iter().find(|row| row.id == id).cloned())
     }
 
-    async fn resend_undelivered(&self, _: i64, _: Option<&Repaired>) -> Result<(), StoreError> {
-        absent()
+    async fn resend_undelivered(&self, _: i64, repaired: Option<&Repaired>) -> Result<(), StoreError> {
+        let mut world = self.read()?;
+        world.repaired.push(repaired.cloned());
+        world.note();
+        Ok(())
     }
 
     async fn give_up_undelivered(&self, _: i64, _: &str) -> Result<(), StoreError> {

@@ -64,6 +64,8 @@ mod tests_of_identity;
 mod tests_of_people;
 #[cfg(test)]
 mod tests_of_roles;
+#[cfg(test)]
+mod tests_of_undelivered;
 pub mod transactions;
 pub mod undelivered;
 

@@ -20,7 +20,9 @@ use super::ports::{self, BindingView, Draft, OutboxView, RawRecord, ReadinessRep
 use super::problem::Problem;
 use super::{App, router};
 use crate::causes::Causes;
+use crate::kafka::record::Record;
 use crate::store::half::may_end;
+use crate::store::undelivered::{Repaired, UndeliveredRow};
 use crate::store::{
     AuditEntry, DeliveryKey, DeliveryRow, HalfMessage, HalfRow, HalfState, MessageRow, PositionRow, StoreError, audits,
 };
@@ -48,6 +50,9 @@ pub struct World {
     pub records: HashMap<(String, i64), Message>,
     /// Groups that the API paused.
     pub paused: Vec<(String, String)>,
+    /// Undelivered entries, and the repairs of those that were sent again.
+    pub undelivered: Vec<UndeliveredRow>,
+    pub repaired: Vec<Option<Repaired>>,
     /// Transactions.
     pub halves: Vec<crate::store::HalfRow>,
     /// Plugins that are built into the host.
@@ -131,6 +136,7 @@ impl ports::TransactionsPort for Fake {
             last_answer: None,
             reason: None,
             ended_at: None,
+            sender: messages.first().and_then(|draft| Some(draft.sent_by.as_ref()?.sender.clone())),
         };
         world.halves.push(half.clone());
         Ok(half)
@@ -265,16 +271,21 @@ impl ports::LogPort for Fake {
     }
 
     fn decode(&self, topic: &str, record: &[u8]) -> Option<Message> {
-        let body = record.strip_prefix(b"record:")?;
+        let Some(body) = record.strip_prefix(b"record:") else {
+            let record = Record::decode(&Bytes::copy_from_slice(record)).ok()?;
+            return Some(record.to_message(topic, -1, Offset(-1)));
+        };
         Some(Message { body: Bytes::copy_from_slice(body), ..message(topic, 0) })
     }
 
     fn raw(&self, record: &Bytes) -> Option<RawRecord> {
-        Some(RawRecord { value: Some(record.clone()), ..RawRecord::default() })
+        let Record { key, value, headers, .. } = Record::decode(record).ok()?;
+        Some(RawRecord { key, value, headers })
     }
 
     fn encode(&self, record: &RawRecord, _: &str, _: &str) -> (Bytes, i32) {
-        (record.value.clone().unwrap_or_default(), 0)
+        let RawRecord { key, value, headers } = record.clone();
+        (Record { key, value, headers, timestamp: Timestamp(0), left_out: None }.encode(), 0)
     }
 }
 

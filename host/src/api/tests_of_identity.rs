@@ -101,6 +101,56 @@ async fn who_ended_a_transaction_is_told() {
     assert_eq!(host.asked(), expected, "what its sender does has no entry");
 }
 
+/// Issue 17: a token named `local` counted as the caller of a host without tokens, so
+/// that its sources were not checked and its messages had no sender.
+#[tokio::test]
+async fn a_token_named_local_is_a_token_as_any_other() {
+    let tokens: &[(&str, Role, Option<&[&str]>)] = &[("local", Role::Publisher, None), ("shop", Role::Publisher, None)];
+    let host = Host::start(World::default(), tokens).await;
+    let publish = async |source: Option<&str>| {
+        let message = json!({ "topic": "order", "type": "T", "body": 1, "source": source });
+        let request = host.request("POST", "/v1/messages", Some("local")).header("content-type", "application/json");
+        answer(request.body(message.to_string())).await.0
+    };
+    assert_eq!(publish(None).await, 202);
+    assert_eq!(publish(Some("shop")).await, 403);
+    let sent = host.world.lock().sent.clone();
+    let by = SentBy { sender: "local".into(), source_proven: true };
+    assert_eq!((sent.len(), sent[0].source.as_str(), &sent[0].sent_by), (1, "local", &Some(by)));
+}
+
+/// Issue 17: a publisher ended what another one had prepared, told as its sender and
+/// without an entry.
+#[tokio::test]
+async fn a_transaction_is_ended_by_who_prepared_it_or_by_an_operator() {
+    let tokens: &[(&str, Role, Option<&[&str]>)] =
+        &[("shop", Role::Publisher, None), ("other", Role::Publisher, None), ("ops", Role::Operator, None)];
+    let host = Host::start(World::default(), tokens).await;
+    let prepare = r#"{"messages": [{"topic": "order", "type": "T", "body": {}}]}"#;
+    for _ in 0..3 {
+        let request = host.request("POST", "/v1/transactions", Some("shop"));
+        assert_eq!(answer(request.header("content-type", "application/json").body(prepare)).await.0, 201);
+    }
+    // What an earlier version took has no sender.
+    host.world.lock().halves[2].sender = None;
+    let end = async |id: &str, how: &str, who: &str, console: bool| {
+        let request = host.request("POST", &format!("/v1/transactions/{id}/{how}"), Some(who));
+        let request = if console { request.header("sec-fetch-site", "same-origin") } else { request };
+        answer(request).await
+    };
+    for (id, how, console) in [("t-0", "commit", false), ("t-0", "rollback", true), ("t-2", "commit", false)] {
+        let (status, problem) = end(id, how, "other", console).await;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(status == 403 && detail.contains("needs the role operator"), "{how} {id}: {problem}");
+        assert!(!detail.contains("shop"), "it does not tell whose it is: {detail}");
+    }
+    assert!(host.asked().is_empty(), "{:?}", host.asked());
+    assert_eq!(end("t-0", "commit", "shop", false).await.1["reason"], "Sender");
+    assert_eq!(end("t-1", "rollback", "ops", false).await.1["reason"], "Person(\"the operator ops\")");
+    assert_eq!(end("t-2", "commit", "ops", false).await.0, 200);
+    assert_eq!(host.asked(), ["audit ops rollback t-1 a transaction", "audit ops commit t-2 a transaction"]);
+}
+
 /// The id of an outbox row can be guessed, and a message with that id replaced the
 /// row's message.
 #[tokio::test]
@@ -128,9 +178,10 @@ async fn who_published_is_noted_and_whether_the_source_is_proven() {
         let request = host.request("POST", "/v1/messages", Some(token)).header("content-type", "application/json");
         answer(request.body(message.to_string())).await.0
     };
-    for (token, source) in [("shop", None), ("shop", Some("/eu")), ("other", Some("shop"))] {
+    for (token, source) in [("shop", None), ("shop", Some("/eu")), ("other", Some("/eu"))] {
         assert_eq!(publish(token, source).await, 202);
     }
+    assert_eq!(publish("other", Some("shop")).await, 403, "issue 17: it is the usual source of another token");
     let sent = host.world.lock().sent.clone();
     let by: Vec<_> = sent.iter().filter_map(|draft| draft.sent_by.clone()).collect();
     let by: Vec<_> = by.iter().map(|by| (by.sender.as_str(), by.source_proven)).collect();

@@ -42,6 +42,36 @@ async fn a_session_reads_and_changes_only_with_its_csrf_header() {
     assert_eq!(me(&host, &other).await.0, 200);
 }
 
+/// Issue 17: a token with the cookie of another one ended that one's session, and the
+/// entry in the audit log named the wrong one.
+#[tokio::test]
+async fn a_request_with_a_token_ends_no_session() {
+    let host = guarded().await;
+    let cookie = host.sign_in("ops").await.unwrap();
+    let with_token = host.request("DELETE", "/v1/session", Some("viewer")).header("cookie", &cookie);
+    let response = with_token.send().await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers().get("set-cookie")), (204, None));
+    let (status, shown) = me(&host, &cookie).await;
+    assert_eq!(status, 200, "the session goes on: {shown}");
+    assert!(!host.asked().iter().any(|asked| asked.contains("sign out")), "{:?}", host.asked());
+    let csrf = shown["csrf"].as_str().unwrap();
+    let leave = host.request("DELETE", "/v1/session", None).header("cookie", &cookie).header("x-courier-csrf", csrf);
+    assert_eq!(answer(leave).await.0, 204);
+    assert_eq!(host.asked().last().unwrap(), "audit ops sign out ops ");
+    assert_eq!(me(&host, &cookie).await.0, 401);
+}
+
+/// Where the tokens have left the configuration the caller is `local`; the session was
+/// somebody's all the same.
+#[tokio::test]
+async fn signing_out_names_who_held_the_session() {
+    let host = guarded().await;
+    let cookie = host.sign_in("ops").await.unwrap();
+    host.auth.replace(Vec::new());
+    assert_eq!(answer(host.request("DELETE", "/v1/session", None).header("cookie", &cookie)).await.0, 204);
+    assert_eq!(host.asked().last().unwrap(), "audit local sign out ops ");
+}
+
 #[tokio::test]
 async fn a_session_ends_when_its_token_leaves_or_changes() {
     let host = guarded().await;
@@ -191,6 +221,7 @@ async fn what_nobody_relays_ended_or_heard_needs_a_person() {
             last_answer: None,
             reason: Some("nobody answered".into()),
             ended_at,
+            sender: None,
         });
     }
     let scope: &[&str] = &["order", "stock"];

@@ -10,6 +10,8 @@
 //! - Kafka keeps only one of two names that differ in `.` and `_`.
 //! - `dlq.a.b.c` may be the dead letters of topic `a.b` and group `c`, or of
 //!   topic `a` and group `b.c`.
+//! - The name of a token is its usual source. Where another token lists it among its
+//!   `sources` it is not known whose it is.
 //! - Bindings whose dead letters or publications lead back to one of their own
 //!   topics loop until `max_hops` ends it.
 
@@ -62,6 +64,7 @@ pub(super) fn lint(root: &Section<'_>) {
     warn_of_collisions(root, &bindings);
     warn_of_ambiguous_letters(root, &bindings);
     warn_of_circles(root, &bindings);
+    warn_of_claimed_names(root);
 }
 
 /// The names of one binding, as far as they can be read: errors in them are
@@ -241,6 +244,30 @@ fn warn_of_circles(root: &Section<'_>, bindings: &[Names]) {
     }
 }
 
+/// Warns of tokens among whose sources is the name of another token.
+fn warn_of_claimed_names(root: &Section<'_>) {
+    let Some(auth) = root.get("auth").and_then(|auth| auth.as_open_section()) else { return };
+    let mut names: Vec<Named> = Vec::new();
+    let mut sources: Vec<(String, Named)> = Vec::new();
+    for token in auth.get("tokens").into_iter().flat_map(|all| all.as_items()) {
+        let Some(token) = token.as_open_section() else { continue };
+        let named = |value: &Value<'_>| Some(Named { name: value.as_text()?.to_owned(), span: value.span.clone() });
+        let Some(name) = token.get("name").and_then(|value| named(&value)) else { continue };
+        let listed = token.get("sources").into_iter().flat_map(|all| all.as_items());
+        sources.extend(listed.filter_map(|item| Some((name.name.clone(), named(&item)?))));
+        names.push(name);
+    }
+    for (token, Named { name: source, span }) in &sources {
+        let Some(other) = names.iter().find(|other| other.name == *source && other.name != *token) else { continue };
+        let message = format!(
+            "the source {source:?} of the token {token:?} is the name of another token, and its usual source: it is \
+             proven for neither"
+        );
+        let remedy = "remove it, or give the other token another name";
+        root.reader.warn_of_two(span, &other.span, "the other token", message, remedy);
+    }
+}
+
 /// Drops leads that cannot be part of a circle: leads to a topic without a lead
 /// from it, and from a topic without a lead to it.
 fn in_circles(mut leads: Vec<Lead<'_>>) -> Vec<Lead<'_>> {
@@ -400,5 +427,26 @@ mod tests {
             binding("h", "\"b\"", "dead_letter = true")
         );
         assert!(warnings(&line).is_empty(), "a chain that ends is none");
+    }
+    /// Issue 17: the usual source of one token was among the sources of another one.
+    #[test]
+    fn the_name_of_another_token_among_sources_is_told() {
+        let secret = |name: &str| Some(format!("{name}-0123456789abcdefghijk"));
+        let told = |first: &str, second: &str| {
+            let token = |name: &str, more: &str| {
+                format!("[[auth.tokens]]\nname = \"{name}\"\nrole = \"publisher\"\nenv = \"{name}\"\n{more}\n")
+            };
+            let text = format!("{}{}", token("gateway", first), token("shop", second));
+            let config = parse("courier.toml", &text, &secret).unwrap_or_else(|error| panic!("{error}"));
+            config.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let found = told("sources = [\"/gateway\", \"shop\"]", "");
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].starts_with("courier.toml:5:24: "), "{found:#?}");
+        for words in ["\"shop\" of the token \"gateway\" is the name of another token", "proven for neither"] {
+            assert!(found[0].contains(words), "{words}: {found:#?}");
+        }
+        let found = told("sources = [\"/gateway\", \"gateway\"]", "sources = [\"/gateway\"]");
+        assert!(found.is_empty(), "its own name, and a source that two share: {found:#?}");
     }
 }

@@ -12,6 +12,7 @@ use courier_core::status::State;
 use sha2::{Digest, Sha256};
 
 pub use super::header_rules::reserved_header;
+use super::header_rules::{wrong_content_type, wrong_headers, wrong_type};
 pub use super::receipt::{Receipt, SendProblem};
 use crate::kafka::producer::MAX_RECORD_BYTES;
 use crate::kafka::record::{Record, shard_of};
@@ -173,14 +174,8 @@ impl Draft {
                 shown(&self.topic)
             )));
         }
-        if self.type_name.is_empty() {
-            return Some(SendProblem::invalid("it has no type: write `type`, for example \"OrderCreated\""));
-        }
-        if !valid_name(&self.type_name) {
-            return Some(SendProblem::invalid(format!(
-                "type {:?} is not valid: 1 to {MAX_NAME_CHARS} characters without control characters",
-                shown(&self.type_name)
-            )));
+        if let Some(problem) = wrong_type(&self.type_name) {
+            return Some(problem);
         }
         if let Some(id) = self.id.as_ref().filter(|id| !valid_id(id)) {
             return Some(SendProblem::invalid(format!(
@@ -194,8 +189,8 @@ impl Draft {
                 shown(&self.source)
             )));
         }
-        if self.content_type.chars().count() > MAX_NAME_CHARS || self.content_type.chars().any(char::is_control) {
-            return Some(SendProblem::invalid("the content type is not valid"));
+        if let Some(problem) = wrong_content_type(&self.content_type) {
+            return Some(problem);
         }
         if let Some(key) = self.key.as_ref().filter(|key| key.len() > MAX_KEY_BYTES) {
             let size = key.len();
@@ -208,22 +203,10 @@ impl Draft {
         if wait.is_some_and(|wait| wait > MAX_DELAY) {
             return Some(SendProblem::invalid("it is due in more than a hundred years; that is the longest delay"));
         }
-        if self.headers.len() > MAX_HEADERS {
-            return Some(SendProblem::invalid(format!(
-                "the message has {} headers; at most {MAX_HEADERS} are taken",
-                self.headers.len()
-            )));
-        }
         if self.is_tombstone && !self.body.is_empty() {
             return Some(SendProblem::invalid("a tombstone has no body; leave the body out, or the tombstone"));
         }
-        if let Some(bad) = self.headers.iter().find(|header| !valid_name(&header.name)) {
-            return Some(SendProblem::invalid(format!(
-                "header {:?} is not valid: names have 1 to {MAX_NAME_CHARS} characters without control characters",
-                shown(&bad.name)
-            )));
-        }
-        self.headers.iter().find_map(|header| reserved_header(&header.name)).map(SendProblem::invalid)
+        wrong_headers(&self.headers)
     }
 }
 
@@ -337,7 +320,7 @@ pub fn valid_topic(topic: &str) -> bool {
     (1..=MAX_TOPIC_BYTES).contains(&topic.len()) && topic.bytes().all(taken) && topic != "." && topic != ".."
 }
 
-fn valid_name(name: &str) -> bool {
+pub(super) fn valid_name(name: &str) -> bool {
     !name.is_empty()
         // A text has no more characters than bytes, so most names need no count.
         && (name.len() <= MAX_NAME_CHARS || name.chars().count() <= MAX_NAME_CHARS)
@@ -351,7 +334,7 @@ pub(super) fn valid_id(id: &str) -> bool {
 }
 
 /// The part of a foreign text that may be repeated in an answer or a row.
-fn shown(text: &str) -> &str {
+pub(super) fn shown(text: &str) -> &str {
     super::cut(text, MAX_NAME_CHARS)
 }
 

@@ -1,5 +1,5 @@
 //! Reads headers from JSON, equally for every source, and says which names a
-//! sender may not set.
+//! sender may not set and what is wrong with the values that records carry in headers.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
@@ -8,10 +8,14 @@ use bytes::Bytes;
 use courier_core::message::Header;
 use serde_json::Value;
 
+use super::draft::{MAX_HEADERS, MAX_NAME_CHARS, shown, valid_name};
+use super::receipt::SendProblem;
 use crate::kafka::{is_attribute, is_hops};
 
 /// The header with the media type of the body.
 const CONTENT_TYPE: &str = "content-type";
+/// The header with the message's type.
+const TYPE: &str = "ce_type";
 
 /// Base64 as it is read and shown: the standard alphabet, written with padding,
 /// read with or without.
@@ -31,6 +35,56 @@ pub fn take_content_type(headers: &mut Vec<Header>) -> Result<Option<String>, St
     let value = headers.remove(at).value.unwrap_or_default();
     let text = std::str::from_utf8(&value).ok().filter(|text| !text.is_empty());
     text.map(|text| Some(text.to_owned())).ok_or_else(|| "the header `content-type` is no media type".to_owned())
+}
+
+/// Takes the type of the message out of the raw headers of a record.
+///
+/// # Errors
+/// When it is not text.
+pub fn take_type(headers: &mut Vec<Header>) -> Result<Option<String>, String> {
+    let Some(at) = headers.iter().position(|header| header.name.eq_ignore_ascii_case(TYPE)) else {
+        return Ok(None);
+    };
+    let value = headers.remove(at).value.unwrap_or_default();
+    let text = std::str::from_utf8(&value).map_err(|_| format!("the header `{TYPE}` is no text"))?;
+    Ok(Some(text.to_owned()))
+}
+
+/// What is wrong with the type of a message, if anything is.
+#[must_use]
+pub fn wrong_type(type_name: &str) -> Option<SendProblem> {
+    if type_name.is_empty() {
+        return Some(SendProblem::invalid("it has no type: write `type`, for example \"OrderCreated\""));
+    }
+    (!valid_name(type_name)).then(|| {
+        SendProblem::invalid(format!(
+            "type {:?} is not valid: 1 to {MAX_NAME_CHARS} characters without control characters",
+            shown(type_name)
+        ))
+    })
+}
+
+/// What is wrong with the media type of a body, if anything is.
+#[must_use]
+pub fn wrong_content_type(content_type: &str) -> Option<SendProblem> {
+    let wrong = content_type.chars().count() > MAX_NAME_CHARS || content_type.chars().any(char::is_control);
+    wrong.then(|| SendProblem::invalid("the content type is not valid"))
+}
+
+/// What is wrong with the headers of a sender, if anything is.
+#[must_use]
+pub fn wrong_headers(headers: &[Header]) -> Option<SendProblem> {
+    if headers.len() > MAX_HEADERS {
+        let count = headers.len();
+        return Some(SendProblem::invalid(format!("the message has {count} headers; at most {MAX_HEADERS} are taken")));
+    }
+    if let Some(bad) = headers.iter().find(|header| !valid_name(&header.name)) {
+        return Some(SendProblem::invalid(format!(
+            "header {:?} is not valid: names have 1 to {MAX_NAME_CHARS} characters without control characters",
+            shown(&bad.name)
+        )));
+    }
+    headers.iter().find_map(|header| reserved_header(&header.name)).map(SendProblem::invalid)
 }
 
 /// The value of a header: text, null for none, `{"base64": ".."}` for bytes.

@@ -134,6 +134,9 @@ pub struct HalfRow {
     pub reason: Option<String>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+    /// The token that prepared it; `None` on a host without tokens, and for what an
+    /// earlier version took.
+    pub sender: Option<String>,
 }
 
 /// A transaction whose check URL is to be called, claimed by one host for a while.

@@ -11,29 +11,51 @@ use crate::store::AuditEntry;
 pub struct Caller {
     /// The token's name, or `local` where no tokens are needed.
     pub name: Arc<str>,
+    pub(super) admission: Admission,
     pub(super) role: Role,
     pub(super) topics: Option<Arc<[String]>>,
     pub(super) groups: Option<Arc<[String]>>,
     pub(super) sources: Option<Arc<[String]>>,
 }
 
+/// How a caller was admitted. The name does not tell: a token may be named `local`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Without a token, since there are none.
+    Open,
+    /// By a token, or by a session of one.
+    Token,
+}
+
 impl Caller {
     /// The caller on this machine when there are no tokens.
     pub(super) fn local() -> Self {
-        Self { name: "local".into(), role: Role::Admin, topics: None, groups: None, sources: None }
+        Self {
+            name: "local".into(),
+            admission: Admission::Open,
+            role: Role::Admin,
+            topics: None,
+            groups: None,
+            sources: None,
+        }
     }
 
     /// The source of messages that name none: the token's name; empty, which means
     /// unknown, without tokens.
     #[must_use]
     pub fn source(&self) -> &str {
-        if &*self.name == "local" { "" } else { &self.name }
+        if self.is_local() { "" } else { &self.name }
     }
 
     /// Whether the caller was admitted because there are no tokens.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        &*self.name == "local"
+        self.admission == Admission::Open
+    }
+
+    /// Whether a source is among the `sources` of the caller's token.
+    pub(super) fn lists(&self, source: &str) -> bool {
+        self.sources.iter().any(|own| own.iter().any(|one| one == source))
     }
 
     /// An audit entry in the caller's name.

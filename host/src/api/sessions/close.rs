@@ -1,7 +1,5 @@
 //! `DELETE /v1/session`: signs out.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,8 +12,8 @@ use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
 
-/// Signs out: ends the session and removes its cookie. Without a session it does
-/// nothing.
+/// Signs out: ends the session of the cookie and removes the cookie. Without a session it
+/// does nothing, nor for a request that shows a token, whose cookie may be another's.
 #[utoipa::path(
     delete,
     path = "/v1/session",
@@ -29,11 +27,17 @@ pub(in crate::api) async fn close(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     params.none()?;
+    if headers.contains_key(header::AUTHORIZATION) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     if let Some(secret) = SessionSecret::of(&headers, app.cookies) {
         let hash = secret.hash();
-        let token = Some(Arc::clone(&caller.name));
-        let change = Change { path: "/v1/me".to_owned(), token, ..Change::default() };
-        app.change(caller.deed("sign out", &caller.name, ""), app.store.close_session(&hash), |_| change).await?;
+        // The caller is `local` where the tokens have left the configuration.
+        if let Some(session) = app.store.session(&hash).await? {
+            let deed = caller.deed("sign out", &session.token, "");
+            let change = Change { path: "/v1/me".to_owned(), token: Some(session.token.into()), ..Change::default() };
+            app.change(deed, app.store.close_session(&hash), |_| change).await?;
+        }
     }
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, app.cookies.set(&headers, "", 0))]).into_response())
 }

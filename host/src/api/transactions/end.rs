@@ -1,7 +1,9 @@
 //! `POST /v1/transactions/{id}/commit` and `/rollback`: end a transaction.
 //!
-//! Usually its sender ends a transaction, which needs no audit entry. When a person
-//! does, the reason names the person, and the audit log has an entry.
+//! Usually its sender, the token that prepared it, ends a transaction, which needs no
+//! audit entry. When a person does, the reason names the person, and the audit log has an
+//! entry. Other tokens need the role of an operator: a transaction is known to everybody
+//! who may see its topics.
 
 use axum::Json;
 use axum::extract::State;
@@ -20,7 +22,8 @@ use crate::store::{HalfRow, StoreError, audits};
 
 /// Commits a transaction: its messages are durable when this returns, and are sent.
 /// Committing again returns the same. An abandoned transaction can still be committed
-/// while its records are kept; 409 after a rollback.
+/// while its records are kept; 409 after a rollback. That of another token needs the role
+/// operator.
 #[utoipa::path(
     post,
     path = "/v1/transactions/{id}/commit",
@@ -36,7 +39,7 @@ pub(in crate::api) async fn commit(
     headers: HeaderMap,
 ) -> Result<Json<TransactionView>, Problem> {
     params.none()?;
-    let by = ended_by(&app, &caller, &headers);
+    let by = ended_by(&caller, &headers);
     let before = known(&app, &caller, &id).await?;
     let after = named(&caller, "commit", &id, &by, app.transactions.commit(&id, &by)).await?;
     note(&app, &caller, "commit", &before, &after).await;
@@ -44,7 +47,7 @@ pub(in crate::api) async fn commit(
 }
 
 /// Rolls a transaction back: its messages are never sent. Rolling back again returns
-/// the same; 409 after another end.
+/// the same; 409 after another end. That of another token needs the role operator.
 #[utoipa::path(
     post,
     path = "/v1/transactions/{id}/rollback",
@@ -60,7 +63,7 @@ pub(in crate::api) async fn rollback(
     headers: HeaderMap,
 ) -> Result<Json<TransactionView>, Problem> {
     params.none()?;
-    let by = ended_by(&app, &caller, &headers);
+    let by = ended_by(&caller, &headers);
     let before = known(&app, &caller, &id).await?;
     let after = named(&caller, "rollback", &id, &by, app.transactions.roll_back(&id, &by)).await?;
     note(&app, &caller, "rollback", &before, &after).await;
@@ -69,17 +72,25 @@ pub(in crate::api) async fn rollback(
 
 async fn known(app: &App, caller: &Caller, id: &str) -> Result<HalfRow, Problem> {
     let half = app.store.half(id).await?.filter(|half| visible(caller, half));
-    half.ok_or_else(|| Problem::not_found(format!("there is no transaction {id:?}")))
+    let half = half.ok_or_else(|| Problem::not_found(format!("there is no transaction {id:?}")))?;
+    if !caller.is_local() && half.sender.as_deref() != Some(&*caller.name) && caller.role() < Role::Operator {
+        return Err(Problem::forbidden(format!(
+            "the token `{}` did not prepare the transaction {id:?}: ending that of another needs the role operator or \
+             a higher one",
+            caller.name
+        )));
+    }
+    Ok(half)
 }
 
-/// Who ends a transaction: its sender, unless the token is an operator's or an
-/// admin's, or the request came from a browser.
-fn ended_by(app: &App, caller: &Caller, headers: &HeaderMap) -> EndedBy {
+/// Who ends a transaction that the caller may end: its sender, unless the token is an
+/// operator's or an admin's, or the request came from a browser.
+fn ended_by(caller: &Caller, headers: &HeaderMap) -> EndedBy {
     // Every browser adds this header to the requests of a page, which cannot suppress
     // it; programs do not.
     let from_console = headers.contains_key("sec-fetch-site");
     let (name, role) = (&caller.name, caller.role());
-    if app.auth.is_open() {
+    if caller.is_local() {
         return if from_console { EndedBy::Person("somebody at the console".to_owned()) } else { EndedBy::Sender };
     }
     if role >= Role::Operator || from_console { EndedBy::Person(format!("the {role} {name}")) } else { EndedBy::Sender }

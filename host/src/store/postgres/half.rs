@@ -25,7 +25,7 @@ use crate::store::{
 };
 
 const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline, checks, next_check_at, last_answer,
-    reason, ended_at, unreachable_since";
+    reason, ended_at, unreachable_since, sender";
 
 #[async_trait]
 impl HalfStore for PostgresStore {
@@ -416,6 +416,7 @@ fn half_row(row: &PgRow) -> Result<HalfRow, StoreError> {
         reason: row.take("reason")?,
         ended_at: row.time_opt("ended_at")?,
         unreachable_since: row.time_opt("unreachable_since")?,
+        sender: row.take("sender")?,
     })
 }
 

@@ -23,7 +23,7 @@ use crate::store::{
 };
 
 const HALF_COLUMNS: &str = "id, state, check_url, timeout, created_at, deadline, checks, next_check_at, last_answer,
-    reason, ended_at, unreachable_since";
+    reason, ended_at, unreachable_since, sender";
 
 #[async_trait]
 impl HalfStore for SqliteStore {
@@ -415,6 +415,7 @@ fn half_row(row: &SqliteRow) -> Result<HalfRow, StoreError> {
         reason: columns.take()?,
         ended_at: columns.time_option()?,
         unreachable_since: columns.time_option()?,
+        sender: columns.take()?,
     })
 }
 

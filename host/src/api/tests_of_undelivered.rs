@@ -1,0 +1,122 @@
+//! Repairs of undelivered messages.
+
+use courier_core::message::{Message, Offset, Timestamp};
+use serde_json::{Value, json};
+
+use super::auth::Role;
+use super::testing::{Host, World, answer};
+use crate::kafka::record::Record;
+use crate::store::undelivered::UndeliveredRow;
+
+fn entry(id: i64, record: &Record) -> UndeliveredRow {
+    UndeliveredRow {
+        id,
+        message_id: "m-1".into(),
+        topic: "order".into(),
+        type_name: "Paid".into(),
+        source: "shop".into(),
+        key: record.key.clone(),
+        record: Some(record.encode()),
+        bytes: 1,
+        group: None,
+        outbox: None,
+        outbox_row: None,
+        code: "too_large".into(),
+        reason: "it is too large".into(),
+        tries: 1,
+        created_at: Timestamp(0),
+        kept_at: Timestamp(0),
+    }
+}
+
+fn message() -> Message {
+    Message {
+        id: "m-1".into(),
+        key: Some("k".into()),
+        source: "shop".into(),
+        topic: "order".into(),
+        type_name: "Paid".into(),
+        time: Timestamp(7),
+        content_type: "application/json".into(),
+        body: "{}".into(),
+        hops: 3,
+        ..Message::default()
+    }
+}
+
+/// A host with the entry 1, a message of the shop, and 2, the same one as a structured
+/// CloudEvent.
+async fn host() -> Host {
+    let whole = r#"{"specversion":"1.0","id":"m-1","source":"shop","type":"Paid","data":1}"#;
+    let structured = Record {
+        value: Some(whole.into()),
+        headers: vec![courier_core::message::Header {
+            name: "content-type".into(),
+            value: Some("application/cloudevents+json".into()),
+        }],
+        ..Record::from_message(&message())
+    };
+    let undelivered = vec![entry(1, &Record::from_message(&message())), entry(2, &structured)];
+    Host::start(World { undelivered, ..World::default() }, &[("ops", Role::Operator, None)]).await
+}
+
+async fn repair(host: &Host, id: u8, body: &Value) -> (u16, Value) {
+    let request = host.request("POST", &format!("/v1/undelivered/{id}/repair"), Some("ops"));
+    answer(request.header("content-type", "application/json").body(body.to_string())).await
+}
+
+/// Issue 17: a repair took reserved headers, so that the record was handled under the
+/// identity of another sender's message.
+#[tokio::test]
+async fn a_repair_keeps_to_the_rules_for_headers_of_a_message() {
+    let host = host().await;
+    for (headers, words) in [
+        (json!({ "courier_hops": "-7" }), "`courier_hops` belongs to Courier"),
+        (json!({ "Courier_Hops": "0" }), "`Courier_Hops` belongs to Courier"),
+        (json!({ "ce_source": "other" }), "a repair may give `ce_type` and `content-type`"),
+        (json!({ "CE_ID": "x" }), "`CE_ID` belongs to Courier"),
+        (json!({ "ce_partitionkey": "x" }), "`ce_partitionkey` belongs to Courier"),
+        (json!({ "ce_type": ["A", "B"] }), "given twice"),
+        (json!({ "ce_type": "" }), "it has no type"),
+        (json!({ "ce_type": "a\nb" }), "without control characters"),
+        (json!({ "content-type": "a\r\nb: c" }), "the content type is not valid"),
+        (json!({ "a\r\nb": "c" }), "without control characters"),
+    ] {
+        let (status, problem) = repair(&host, 1, &json!({ "headers": headers })).await;
+        assert!(status == 400 && problem["detail"].as_str().unwrap().contains(words), "{headers}: {problem}");
+    }
+    assert!(host.world.lock().repaired.is_empty() && host.asked().is_empty(), "nothing was sent");
+
+    let headers = json!({ "ce_type": "Settled", "Content-Type": "text/plain", "tenant": "eu" });
+    assert_eq!(repair(&host, 1, &json!({ "headers": headers, "body": "b" })).await.0, 202);
+    let repaired = host.world.lock().repaired.pop().flatten().unwrap();
+    let sent = Record::decode(&repaired.record).unwrap().to_message("order", 0, Offset(1));
+    assert_eq!(repaired.type_name, "Settled", "the row of the relay agrees with its record");
+    let tenant = courier_core::message::Header { name: "tenant".into(), value: Some("eu".into()) };
+    let expected = Message {
+        type_name: "Settled".into(),
+        content_type: "text/plain".into(),
+        body: "\"b\"".into(),
+        headers: vec![tenant],
+        ..message()
+    };
+    assert_eq!(sent, expected, "id, source, key, time and hops stay");
+}
+
+/// The attributes of a structured CloudEvent are in its value, which a repair replaces.
+#[tokio::test]
+async fn a_repair_makes_no_other_message_of_an_entry_by_its_value() {
+    let host = host().await;
+    let event = |id: &str| json!({ "specversion": "1.0", "id": id, "source": "shop", "type": "Paid", "data": 2 });
+    let structured = json!({ "content-type": "application/cloudevents+json" });
+    for (entry, body) in [
+        (1, json!({ "headers": structured, "body": event("x") })),
+        (2, json!({ "body": event("x") })),
+        (2, json!({ "body": { "specversion": "1.0", "id": "m-1", "source": "other", "type": "Paid" } })),
+    ] {
+        let (status, problem) = repair(&host, entry, &body).await;
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(status == 400 && detail.contains("another message"), "{body}: {problem}");
+    }
+    assert_eq!(repair(&host, 2, &json!({ "body": event("m-1") })).await.0, 202);
+}
