@@ -1,7 +1,6 @@
 //! `cargo xtask test`: sets up and runs every check and test of the project. CI runs
 //! exactly this.
 
-use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -146,12 +145,10 @@ pub fn prepare(root: &Path) -> Result<()> {
     must("build the host", &mut steps::cargo(root, &["build", "--release", "-p", "courier"]))
 }
 
-/// Runs tests of the journey binary at a scale, by parts of their names. They wait for
-/// servers more than they compute, so one more runs than there are processors.
+/// Runs tests of the journey binary at a scale, by parts of their names.
 pub fn journeys(root: &Path, scale: &str, only: &[&str], without: &[&str]) -> Result<Count> {
-    let threads = std::thread::available_parallelism().map_or(1, NonZero::get) + 1;
     let mut command = steps::cargo(root, &["test", "--release", "-p", "courier-tests", "--test", "all", "--"]);
-    command.arg(format!("--test-threads={threads}")).args(only);
+    command.args(only);
     for name in without {
         command.args(["--skip", name]);
     }
