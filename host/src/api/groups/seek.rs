@@ -74,7 +74,7 @@ pub(in crate::api) async fn seek(
     body: Body,
 ) -> Result<Json<SeekView>, Problem> {
     params.none()?;
-    let asked: SeekBody = intake::command(&headers, body).await?;
+    let asked: SeekBody = intake::command(&caller.name, &headers, body).await?;
     view::changeable(&app, &caller, &group).await?;
     let seek = check(asked, &group)?;
     caller.topic(&seek.topic)?;

@@ -42,7 +42,7 @@ pub(in crate::api) async fn plan(
     body: Body,
 ) -> Result<(StatusCode, Json<RedriveView>), Problem> {
     params.none()?;
-    let wanted = intake::command::<PlanBody>(&headers, body).await?.check()?;
+    let wanted = intake::command::<PlanBody>(&caller.name, &headers, body).await?.check()?;
     caller.group(&wanted.group)?;
     match (&wanted.filter.topic, caller.topics()) {
         (Some(topic), _) => caller.topic(topic)?,
