@@ -229,7 +229,9 @@ on_both_dialects! {
         a_redrive_of_a_dead_host_is_taken_over_where_it_was
         what_waits_for_a_retry_is_told_from_what_is_under_way
         a_replay_opens_what_has_no_row_and_skips_holes
-        redrives_are_listed_newest_first_and_forgotten_in_time;
+        redrives_are_listed_newest_first_and_forgotten_in_time
+        a_group_has_a_bounded_number_of_redrives_that_did_not_end
+        a_plan_that_nobody_runs_is_forgotten_after_a_day;
     states:
         every_arrow_is_taken_or_refused;
     seeking:

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use courier::store::redrive::{
-    ItemAsk, ItemState, NewRedrive, RedriveItemRow, RedriveLease, RedriveRow, RedriveState, RedriveWish, ReplayRange,
-    ReplayRecord,
+    ItemAsk, ItemState, MAX_UNFINISHED, NewRedrive, PLAN_KEPT, RedriveItemRow, RedriveLease, RedriveRow, RedriveState,
+    RedriveWish, ReplayRange, ReplayRecord,
 };
 use courier::store::{ClaimRequest, DeliveryFilter, Page, SharedStore, StoreError};
 use courier_core::message::{Offset, Timestamp};
@@ -372,4 +372,79 @@ pub async fn redrives_are_listed_newest_first_and_forgotten_in_time(database: Da
     while store.prune(Duration::from_millis(1)).await.unwrap() {}
     while store.prune(Duration::from_millis(1)).await.unwrap() {}
     assert_eq!(listed(None).await, [ids[0]], "one that runs stays");
+}
+
+/// Issue 17: the plans that one operator made and never ran filled the store with 1.3
+/// million items.
+pub async fn a_group_has_a_bounded_number_of_redrives_that_did_not_end(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(2, vec![failed(0), failed(1)]).await;
+    let mut other = Owner::of(&store, owner.writer, "audit", 0).await;
+    other.settle(1, vec![failed(0)]).await;
+    let mut rows = Vec::new();
+    for _ in 0..MAX_UNFINISHED {
+        rows.push(plan(&store, DeliveryFilter::default()).await);
+    }
+    let refused = async || match store.plan_redrive(&of(DeliveryFilter::default())).await {
+        Err(StoreError::Conflict(why)) => assert!(why.contains("has 20 redrives") && why.contains("cancel"), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    refused().await;
+    store.wish_redrive(rows[0].id, RedriveWish::Run).await.unwrap();
+    refused().await;
+    store.wish_redrive(rows[0].id, RedriveWish::Pause).await.unwrap();
+    refused().await;
+    let of_audit = DeliveryFilter { group: Some("audit".to_owned()), ..DeliveryFilter::default() };
+    store.plan_redrive(&NewRedrive { filter: of_audit, ..of(DeliveryFilter::default()) }).await.unwrap();
+
+    let dropped = store.wish_redrive(rows[1].id, RedriveWish::Cancel).await.unwrap();
+    assert_eq!((dropped.state, dropped.matched, dropped.skipped), (RedriveState::Cancelled, 2, 2));
+    assert!(items(&store, &dropped).await.is_empty(), "plans that are made and dropped leave no items");
+    plan(&store, DeliveryFilter::default()).await;
+    refused().await;
+}
+
+pub async fn a_plan_that_nobody_runs_is_forgotten_after_a_day(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(2, vec![failed(0), failed(1)]).await;
+    let mut rows = Vec::new();
+    for _ in 0..5 {
+        rows.push(plan(&store, DeliveryFilter::default()).await);
+    }
+    let [fresh, old, dropped, running, paused] = rows.try_into().expect("five plans");
+    store.wish_redrive(dropped.id, RedriveWish::Cancel).await.unwrap();
+    store.wish_redrive(running.id, RedriveWish::Run).await.unwrap();
+    store.wish_redrive(paused.id, RedriveWish::Run).await.unwrap();
+    store.wish_redrive(paused.id, RedriveWish::Pause).await.unwrap();
+    for row in [&old, &dropped, &running, &paused] {
+        planned_a_day_ago(&database, row).await;
+    }
+    let retention = 30 * PLAN_KEPT;
+    while store.prune(retention).await.unwrap() {}
+    while store.prune(retention).await.unwrap() {}
+    for row in [&old, &dropped] {
+        assert_eq!(store.redrive(row.id).await.unwrap(), None);
+        assert!(items(&store, row).await.is_empty());
+        assert!(matches!(store.wish_redrive(row.id, RedriveWish::Run).await, Err(StoreError::NotFound(_))));
+    }
+    for row in [&fresh, &running, &paused] {
+        assert!(store.redrive(row.id).await.unwrap().is_some());
+        assert_eq!(items(&store, row).await.len(), 2);
+    }
+}
+
+async fn planned_a_day_ago(database: &Database, row: &RedriveRow) {
+    use sqlx::Connection as _;
+    let age = i64::try_from(PLAN_KEPT.as_micros()).unwrap() + 1;
+    if database.url.starts_with("sqlite:") {
+        let mut raw = sqlx::SqliteConnection::connect(&database.url).await.unwrap();
+        let earlier = sqlx::query("UPDATE redrive SET created_at = created_at - ?2 WHERE id = ?1");
+        earlier.bind(row.id.0).bind(age).execute(&mut raw).await.unwrap();
+    } else {
+        let mut raw = sqlx::PgConnection::connect(&database.url).await.unwrap();
+        let earlier = sqlx::query("UPDATE redrive SET created_at = created_at - $2 WHERE id = $1");
+        earlier.bind(row.id.0).bind(age).execute(&mut raw).await.unwrap();
+    }
 }

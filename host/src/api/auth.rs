@@ -21,7 +21,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use self::caller::Admission;
 pub use self::caller::Caller;
-pub use self::credential::{Admin, As, Credential, Operator, Publisher, RoleType, Viewer};
+pub use self::credential::{Admin, As, BulkOperator, Credential, Operator, Publisher, RoleType, Viewer};
 use super::problem::Problem;
 use super::rate_limit::PeerRateLimit;
 pub use crate::config::Role;

@@ -5,6 +5,7 @@
 //! unread is read and dropped, up to a bound, before the response is sent. A client
 //! that asked first (`Expect: 100-continue`) needs no such reading.
 
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use super::per_token::{Held, NoMore, PerToken};
 use super::problem::Problem;
-use super::shape;
+use super::{rate_limit, shape};
 
 /// Largest request to publish.
 pub const MAX_PUBLISH_BYTES: usize = 16 * 1024 * 1024;
@@ -29,12 +30,21 @@ pub const MAX_PUBLISH_BYTES: usize = 16 * 1024 * 1024;
 pub const MAX_UPLOAD_BYTES: usize = 40 * 1024 * 1024;
 /// Largest body of any other request.
 pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
-/// Memory of the bodies of all requests, and of those of one token. It is taken as
-/// bytes arrive, so that a body that only announces its length holds little.
+/// Largest body of a request to sign in.
+const MAX_SIGN_IN_BYTES: usize = 16 * 1024;
+/// Memory of the bodies that publish or upload, of all tokens and of one. Memory is
+/// taken as bytes arrive, so that a body that only announces its length holds little.
 const MAX_INTAKE_BYTES: u64 = 256 * 1024 * 1024;
 const MAX_INTAKE_BYTES_EACH: u64 = MAX_INTAKE_BYTES / 2;
-/// Memory taken in one step.
-const INTAKE_STEP_BYTES: u64 = 64 * 1024;
+/// Memory of the bodies of commands, of all tokens and of one. It is apart from that
+/// of large bodies, so that a group can be paused while publishers fill theirs.
+const MAX_COMMANDS_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_COMMANDS_BYTES_EACH: u64 = MAX_COMMANDS_BYTES / 8;
+/// Memory of the bodies that sign in, of all addresses and of one.
+const MAX_SIGN_INS_BYTES: u64 = 16 * 1024 * 1024;
+const MAX_SIGN_INS_BYTES_EACH: u64 = MAX_SIGN_INS_BYTES / 64;
+/// Memory is taken in multiples of this.
+const INTAKE_STEP_BYTES: u64 = 4 * 1024;
 /// How long a body waits for memory before it is refused. Its memory is freed then,
 /// so that half-read bodies do not wait for each other for ever.
 const MAX_MEMORY_WAIT: Duration = Duration::from_secs(5);
@@ -50,8 +60,36 @@ const MAX_DRAIN_BYTES: usize = 64 * 1024 * 1024;
 /// How long that reading may take.
 const MAX_DRAIN_TIME: Duration = Duration::from_secs(10);
 
-/// Memory of bodies in the process.
-static INTAKE: LazyLock<PerToken> = LazyLock::new(|| PerToken::new(MAX_INTAKE_BYTES, MAX_INTAKE_BYTES_EACH));
+/// The memory of bodies in the process. Each kind of caller has its own, so that no
+/// token can have the name under which another kind is counted.
+static LARGE_BODIES: LazyLock<BodyMemory> = LazyLock::new(|| BodyMemory {
+    used: PerToken::new(MAX_INTAKE_BYTES, MAX_INTAKE_BYTES_EACH),
+    most: MAX_INTAKE_BYTES,
+    most_each: MAX_INTAKE_BYTES_EACH,
+    holder: "token",
+});
+static COMMANDS: LazyLock<BodyMemory> = LazyLock::new(|| BodyMemory {
+    used: PerToken::new(MAX_COMMANDS_BYTES, MAX_COMMANDS_BYTES_EACH),
+    most: MAX_COMMANDS_BYTES,
+    most_each: MAX_COMMANDS_BYTES_EACH,
+    holder: "token",
+});
+static SIGN_INS: LazyLock<BodyMemory> = LazyLock::new(|| BodyMemory {
+    used: PerToken::new(MAX_SIGN_INS_BYTES, MAX_SIGN_INS_BYTES_EACH),
+    most: MAX_SIGN_INS_BYTES,
+    most_each: MAX_SIGN_INS_BYTES_EACH,
+    holder: "address",
+});
+
+/// Memory that the bodies of one kind of request share.
+struct BodyMemory {
+    used: PerToken,
+    /// Bytes of all holders, and of one.
+    most: u64,
+    most_each: u64,
+    /// What a holder is, for its error.
+    holder: &'static str,
+}
 
 /// A body, with the memory that it holds until it is dropped.
 #[derive(Debug)]
@@ -74,12 +112,12 @@ pub async fn read(
     limit: usize,
     what: &str,
 ) -> Result<HeldBody, Problem> {
-    read_into(&INTAKE, token, headers, body, limit, what).await
+    read_into(&LARGE_BODIES, token, headers, body, limit, what).await
 }
 
 async fn read_into(
-    memory: &PerToken,
-    token: &Arc<str>,
+    memory: &BodyMemory,
+    holder: &Arc<str>,
     headers: &HeaderMap,
     body: Body,
     limit: usize,
@@ -96,7 +134,7 @@ async fn read_into(
         return Err(too_large());
     }
     let begun = Instant::now();
-    let mut held = memory.take(token, 0).map_err(|no_more| no_memory(no_more, token))?;
+    let mut held = memory.used.take(holder, 0).map_err(|no_more| memory.refusal(no_more, holder))?;
     let mut room = 0;
     let mut taken = BytesMut::new();
     let mut chunks = body.into_data_stream();
@@ -110,7 +148,7 @@ async fn read_into(
         let needed = (taken.len() + chunk.len()) as u64;
         if needed > room {
             let step = (needed - room).next_multiple_of(INTAKE_STEP_BYTES);
-            grow(&mut held, step, token).await?;
+            memory.grow(&mut held, step, holder).await?;
             room += step;
         }
         taken.extend_from_slice(&chunk);
@@ -118,30 +156,33 @@ async fn read_into(
     Ok(HeldBody { bytes: taken.freeze(), _memory: held })
 }
 
-/// Takes memory for more of a body, and waits up to [`MAX_MEMORY_WAIT`] for it.
-async fn grow(held: &mut Held, step: u64, token: &str) -> Result<(), Problem> {
-    let begun = Instant::now();
-    loop {
-        match held.grow(step) {
-            Ok(()) => return Ok(()),
-            Err(no_more) if begun.elapsed() >= MAX_MEMORY_WAIT => return Err(no_memory(no_more, token)),
-            Err(_) => tokio::time::sleep(MEMORY_LOOK).await,
+impl BodyMemory {
+    /// Takes memory for more of a body, and waits up to [`MAX_MEMORY_WAIT`] for it.
+    async fn grow(&self, held: &mut Held, step: u64, holder: &str) -> Result<(), Problem> {
+        let begun = Instant::now();
+        loop {
+            match held.grow(step) {
+                Ok(()) => return Ok(()),
+                Err(no_more) if begun.elapsed() >= MAX_MEMORY_WAIT => return Err(self.refusal(no_more, holder)),
+                Err(_) => tokio::time::sleep(MEMORY_LOOK).await,
+            }
         }
     }
-}
 
-fn no_memory(no_more: NoMore, token: &str) -> Problem {
-    Problem::unavailable(match no_more {
-        NoMore::Own => format!(
-            "other requests of the token `{token}` hold all the memory that the bodies of one token may take ({}); try \
-             again when they have ended",
-            size(MAX_INTAKE_BYTES_EACH as usize)
-        ),
-        NoMore::All => format!(
-            "other requests hold all the memory that bodies may take ({}); try again later",
-            size(MAX_INTAKE_BYTES as usize)
-        ),
-    })
+    fn refusal(&self, no_more: NoMore, holder: &str) -> Problem {
+        let kind = self.holder;
+        Problem::unavailable(match no_more {
+            NoMore::Own => format!(
+                "other requests of the {kind} `{holder}` hold all the memory that such bodies of one {kind} may take ({}); \
+                 try again when they have ended",
+                size(self.most_each as usize)
+            ),
+            NoMore::All => format!(
+                "other requests hold all the memory that such bodies may take ({}); try again later",
+                size(self.most as usize)
+            ),
+        })
+    }
 }
 
 /// How long the next chunk of a body may take: a pause is bounded, and so is the
@@ -171,15 +212,30 @@ fn size(bytes: usize) -> String {
     if bytes >= MIB { format!("{} MiB", bytes / MIB) } else { format!("{} KiB", bytes / 1024) }
 }
 
-/// Reads the JSON body of a command. An empty body counts as `{}`.
+/// Reads the JSON body of a command that the holder of `token` sends. An empty body
+/// counts as `{}`.
 ///
 /// # Errors
-/// 415 for another content type; 400 that says where the JSON is wrong.
-pub async fn command<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Problem> {
-    // Commands are small: those of all tokens share the memory of one token.
-    let commands = Arc::from("commands");
-    let taken = read(&commands, headers, body, MAX_COMMAND_BYTES, "the body of this request").await?;
-    let bytes = &taken.bytes;
+/// As [`read`]; 415 for another content type; 400 that says where the JSON is wrong.
+pub async fn command<T: DeserializeOwned>(token: &Arc<str>, headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+    json_in(&read_into(&COMMANDS, token, headers, body, MAX_COMMAND_BYTES, "the body of this request").await?, headers)
+}
+
+/// Reads the JSON body of a request to sign in, whose caller is known by the address
+/// only.
+///
+/// # Errors
+/// As [`command`].
+pub async fn sign_in<T: DeserializeOwned>(peer: IpAddr, headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+    let address = Arc::from(rate_limit::network(peer).to_string());
+    json_in(
+        &read_into(&SIGN_INS, &address, headers, body, MAX_SIGN_IN_BYTES, "the body of this request").await?,
+        headers,
+    )
+}
+
+fn json_in<T: DeserializeOwned>(body: &HeldBody, headers: &HeaderMap) -> Result<T, Problem> {
+    let bytes = &body.bytes;
     let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { bytes };
     if !bytes.is_empty() && essence(headers) != "application/json" {
         return Err(Problem::unsupported_media(
@@ -302,7 +358,8 @@ mod tests {
     /// publisher for 9.5 s.
     #[tokio::test]
     async fn a_body_that_is_announced_and_not_sent_holds_no_memory() {
-        let memory = PerToken::new(4 * INTAKE_STEP_BYTES, 2 * INTAKE_STEP_BYTES);
+        let (most, most_each) = (4 * INTAKE_STEP_BYTES, 2 * INTAKE_STEP_BYTES);
+        let memory = BodyMemory { used: PerToken::new(most, most_each), most, most_each, holder: "token" };
         let announced = HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from(MAX_PUBLISH_BYTES))]);
         let one_byte = || {
             let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from("x"))]);
@@ -319,6 +376,42 @@ mod tests {
                 assert_eq!(taken.unwrap().bytes.len(), 1024);
             }
         }
+    }
+
+    /// 2,048 connections of one token that announced 60,000 bytes and sent 28 kept
+    /// everybody else from pausing a group and from signing in.
+    #[tokio::test]
+    async fn half_sent_commands_of_one_token_refuse_nobody_elses() {
+        let mut announced = typed("application/json");
+        announced.insert(header::CONTENT_LENGTH, HeaderValue::from(60_000));
+        let half_sent = || {
+            let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 28]))]);
+            Body::from_stream(first.chain(stream::pending()))
+        };
+        // The name under which the bodies of all commands were once counted.
+        let busy: Arc<str> = "commands".into();
+        let reads = (0..2_048).map(|_| command::<Why>(&busy, &announced, half_sent()));
+        let (json, other) = (typed("application/json"), token());
+        let others = async {
+            command::<Why>(&other, &json, Body::from(r#"{"why":"x"}"#)).await.unwrap();
+            let whole = vec![b' '; MAX_COMMAND_BYTES];
+            command::<Why>(&other, &json, Body::from(whole)).await.unwrap();
+            sign_in::<Why>(IpAddr::from([10, 0, 0, 1]), &json, Body::from(r#"{"why":"x"}"#)).await.unwrap();
+        };
+        tokio::select! {
+            biased;
+            ended = futures::future::join_all(reads) => panic!("they send no more: {:?}", ended.first()),
+            () = others => {}
+        }
+    }
+
+    #[test]
+    fn whoever_is_refused_memory_is_told_whose_requests_hold_it() {
+        let own = SIGN_INS.refusal(NoMore::Own, "10.0.0.1");
+        assert_eq!(own.status, 503);
+        assert!(own.detail.contains("of the address `10.0.0.1`") && own.detail.contains("256 KiB"), "{}", own.detail);
+        let all = COMMANDS.refusal(NoMore::All, "shop");
+        assert!(all.detail.contains("64 MiB") && !all.detail.contains("shop"), "{}", all.detail);
     }
 
     #[test]
@@ -352,13 +445,16 @@ mod tests {
     #[tokio::test]
     async fn a_command_says_what_is_wrong_with_it() {
         let json = typed("application/json; charset=utf-8");
-        assert_eq!(command::<Why>(&json, Body::from(r#"{"why":"x"}"#)).await.unwrap().why.as_deref(), Some("x"));
-        assert_eq!(command::<Why>(&HeaderMap::new(), Body::empty()).await.unwrap().why, None);
-        let problem = command::<Why>(&json, Body::from(r#"{"wy":1}"#)).await.unwrap_err();
+        assert_eq!(
+            command::<Why>(&token(), &json, Body::from(r#"{"why":"x"}"#)).await.unwrap().why.as_deref(),
+            Some("x")
+        );
+        assert_eq!(command::<Why>(&token(), &HeaderMap::new(), Body::empty()).await.unwrap().why, None);
+        let problem = command::<Why>(&token(), &json, Body::from(r#"{"wy":1}"#)).await.unwrap_err();
         assert!(problem.detail.contains("`wy` is unknown") && problem.detail.contains("`why`"), "{}", problem.detail);
-        let problem = command::<Why>(&json, Body::from(r#"["x"]"#)).await.unwrap_err();
+        let problem = command::<Why>(&token(), &json, Body::from(r#"["x"]"#)).await.unwrap_err();
         assert!(problem.detail.contains("it is an array; write an object"), "{}", problem.detail);
-        assert_eq!(command::<Why>(&typed("text/plain"), Body::from("{}")).await.unwrap_err().status, 415);
+        assert_eq!(command::<Why>(&token(), &typed("text/plain"), Body::from("{}")).await.unwrap_err().status, 415);
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ pub mod answers;
 mod app;
 pub mod audit;
 pub mod auth;
+mod changes;
 mod console;
 pub mod dead_letters;
 pub mod deliveries;
@@ -67,6 +68,7 @@ mod tests_of_roles;
 #[cfg(test)]
 mod tests_of_undelivered;
 pub mod transactions;
+mod turns;
 pub mod undelivered;
 
 use axum::Router;

@@ -12,16 +12,17 @@ use wasmtime_wasi_http::WasiHttpCtx;
 use super::clock::{CpuExceeded, HeldBack, Meter};
 use super::handler_log::SharedLog;
 use super::http::HttpGate;
-use super::limits::{Ceiling, MAX_HANDLES, MAX_HELD_TIMEOUTS, MAX_HOST_CALL_BYTES, MAX_HTTP_HEADER_BYTES};
+use super::limits::{Ceiling, MAX_HANDLES, MAX_HOST_CALL_BYTES, MAX_HTTP_HEADER_BYTES, may_hold};
 use super::node_cache::NodeCache;
 use super::state_quota::StateHeld;
-use super::{Brake, Outgoing, Policy, StateSource};
+use super::state_reads::GroupState;
+use super::{Brake, Outgoing, Policy};
 
 /// The state that the imports of an instance work on.
 pub(super) struct Guest {
     pub(super) policy: Arc<Policy>,
     pub(super) cache: NodeCache,
-    pub(super) state: Arc<dyn StateSource>,
+    pub(super) state: GroupState,
     pub(super) brake: Arc<dyn Brake>,
     pub(super) log: SharedLog,
     pub(super) ceiling: Ceiling,
@@ -59,7 +60,7 @@ impl Guest {
         engine: &wasmtime::Engine,
         policy: Arc<Policy>,
         cache: NodeCache,
-        state: Arc<dyn StateSource>,
+        state: GroupState,
         brake: Arc<dyn Brake>,
         log: SharedLog,
         meter: Arc<Meter>,
@@ -96,7 +97,7 @@ impl Guest {
                 return Err(wasmtime::Error::new(CpuExceeded));
             }
             let burned = guest.meter.tell();
-            let may_hold = (guest.policy.timeout * MAX_HELD_TIMEOUTS).saturating_sub(guest.meter.held());
+            let may_hold = may_hold(guest.policy.timeout, guest.meter.held());
             let free = burned.more.is_zero() || may_hold.is_zero();
             let wait = if free { None } else { Arc::clone(&guest.brake).burned(burned) };
             let meter = Arc::clone(&guest.meter);

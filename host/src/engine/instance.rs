@@ -22,6 +22,7 @@ use super::node_cache::NodeCache;
 use super::prepare::{Engine, LinkedComponent, Prepared};
 use super::redaction::Redaction;
 use super::slots::{Idle, Seat, SlotPermit};
+use super::state_reads::GroupState;
 use super::{Brake, Call, Ended, Isolation, Policy, StateSource, World};
 use crate::clock::{nanos, now};
 
@@ -71,7 +72,7 @@ struct Setup {
     engine: Engine,
     policy: Arc<Policy>,
     cache: NodeCache,
-    state: Arc<dyn StateSource>,
+    state: GroupState,
     brake: Arc<dyn Brake>,
     log: SharedLog,
     /// Removes secrets from the handler's reasons.
@@ -126,6 +127,7 @@ impl Sandbox {
         let redaction = Arc::new(Redaction::of(policy.secrets.values()));
         let log = SharedLog::new(policy.log, logs).without(Arc::clone(&redaction));
         let pulse = engine.pulse();
+        let state = engine.state_reads().of(&policy.group, state);
         let kept = Arc::new(KeptSandbox::default());
         let seat = engine.slots_for(policy.memory).join(&policy.group, as_idle(&kept));
         let meter = Arc::default();
@@ -318,7 +320,7 @@ impl Setup {
             entry.engine(),
             Arc::clone(policy),
             self.cache.clone(),
-            Arc::clone(&self.state),
+            self.state.clone(),
             Arc::clone(&self.brake),
             self.log.clone(),
             Arc::clone(&self.meter),

@@ -102,6 +102,12 @@ pub const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 /// that it runs unthrottled, within its `timeout` and `cpu`.
 pub const MAX_HELD_TIMEOUTS: u32 = 10;
 
+/// How long a call of this `timeout` may be throttled further, after it was `held`.
+#[must_use]
+pub fn may_hold(timeout: Duration, held: Duration) -> Duration {
+    (timeout * MAX_HELD_TIMEOUTS).saturating_sub(held)
+}
+
 /// Bytes of linear memory of a slot. A binding that allows more runs outside the
 /// pool, where each instance maps its own memory and unmaps it at its end.
 pub const POOL_MEMORY: usize = 256 * MIB;

@@ -54,6 +54,7 @@ mod proposals;
 mod redaction;
 mod slots;
 mod state_quota;
+mod state_reads;
 #[cfg(test)]
 mod tests;
 

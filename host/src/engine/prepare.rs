@@ -23,6 +23,7 @@ use super::limits::{
     Allocation, MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLES, MEMORIES_PER_SLOT, POOL_MEMORY, TABLES_PER_SLOT, config,
 };
 use super::slots::SlotPool;
+use super::state_reads::StateReads;
 
 /// The settings of the engine.
 #[derive(Clone)]
@@ -65,6 +66,8 @@ struct EngineParts {
     pool: Allocator,
     roomy: Allocator,
     ticker: Ticker,
+    /// The reads of state that run now.
+    state_reads: StateReads,
     /// One compilation at a time, so that uploads cannot take all processors.
     compiling: Semaphore,
     /// The prepared components in use, by digest.
@@ -126,6 +129,7 @@ impl Engine {
             pool,
             roomy,
             ticker,
+            state_reads: StateReads::default(),
             compiling: Semaphore::new(1),
             prepared: Mutex::default(),
         })))
@@ -240,6 +244,11 @@ impl Engine {
                 .await?
             })
             .await
+    }
+
+    /// The reads of state of all sandboxes.
+    pub(super) fn state_reads(&self) -> &StateReads {
+        &self.0.state_reads
     }
 
     /// The pool of slots that instances of this component take.

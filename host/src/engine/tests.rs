@@ -132,7 +132,7 @@ fn engine() -> Engine {
     Engine::new(EngineSettings { compiler: None, cache_dir: None, cache_key: [0; 32], slots: 2 }).unwrap()
 }
 
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy {
         group: "stock".into(),
         isolation: Isolation::Message,

@@ -23,6 +23,11 @@ use super::{DeliveryFilter, Listing, Page, PositionId, StoreError, WriterId};
 pub const MAX_PLANNED: u32 = 100_000;
 /// Most final rows that a plan reads when no index finds its deliveries.
 pub const MAX_PLAN_SCAN: u32 = 500_000;
+/// Most redrives of one group that did not end. A plan writes an item for each of its
+/// deliveries, and the plans that somebody makes and never runs would fill the store.
+pub const MAX_UNFINISHED: u32 = 20;
+/// How long a plan is kept that nobody runs, unless the retention is shorter.
+pub const PLAN_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Most items whose reruns one transaction requests, or whose results it collects.
 pub const MAX_STEP: u32 = 1_000;
 
@@ -111,6 +116,21 @@ impl RedriveState {
             StoreError::Conflict(format!("the redrive is {} and cannot {word}: {right}", self.as_str()))
         })
     }
+}
+
+/// Refuses one more plan of a group of which so many redrives did not end.
+///
+/// # Errors
+/// `Conflict` with what makes room.
+pub(super) fn check_room(group: &str, unfinished: i64) -> Result<(), StoreError> {
+    if unfinished < i64::from(MAX_UNFINISHED) {
+        return Ok(());
+    }
+    Err(StoreError::Conflict(format!(
+        "group {group} has {unfinished} redrives that are planned, running or paused, and one group may have \
+         {MAX_UNFINISHED}: cancel those that nobody needs, or run them and wait until they are done \
+         (GET /v1/redrives lists them)"
+    )))
 }
 
 /// What a person wants of a redrive.
@@ -213,7 +233,8 @@ pub struct RedriveLease {
 #[async_trait]
 pub trait RedriveStore {
     /// Writes a plan of the deliveries that match now, oldest first, at most
-    /// [`MAX_PLANNED`].
+    /// [`MAX_PLANNED`]. `Conflict` when [`MAX_UNFINISHED`] redrives of the group did not
+    /// end; plans that are written at the same moment do not see one another.
     async fn plan_redrive(&self, plan: &NewRedrive) -> Result<RedriveRow, StoreError>;
 
     /// Reads one redrive.
@@ -227,7 +248,7 @@ pub trait RedriveStore {
     async fn redrive_items(&self, id: RedriveId, page: &Page) -> Result<Listing<RedriveItemRow>, StoreError>;
 
     /// Moves a redrive to the state that a person wants. Cancelling skips the items that
-    /// wait. `Conflict` where the move is not possible, `NotFound` for an unknown
+    /// wait, and removes those of a plan that never ran. `Conflict` where the move is not possible, `NotFound` for an unknown
     /// redrive.
     async fn wish_redrive(&self, id: RedriveId, wish: RedriveWish) -> Result<RedriveRow, StoreError>;
 

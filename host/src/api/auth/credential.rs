@@ -13,9 +13,9 @@ use super::{Caller, Role, bearer};
 use crate::api::App;
 use crate::api::answers::Asker;
 use crate::api::problem::Problem;
-use crate::api::rate_limit;
-use crate::api::reads::{self, RunningRead};
 use crate::api::sessions::{self, SessionSecret};
+use crate::api::turns::Turn;
+use crate::api::{changes, rate_limit, reads};
 use crate::store::StoreError;
 
 /// The credential that admitted a caller, so that an endless response can check it
@@ -61,28 +61,42 @@ impl FromRequestParts<App> for Credential {
 pub trait RoleType {
     /// The role.
     const ROLE: Role;
+    /// Whether its changes take one of the token's turns of small changes.
+    const TAKES_TURN: bool = false;
 }
 
 macro_rules! rank {
-    ($($name:ident)*) => { $(
+    ($($name:ident $({ $turn:item })?)*) => { $(
         #[doc = concat!("The role ", stringify!($name), ", for [`As`].")]
         #[derive(Clone, Copy, Debug)]
         pub struct $name;
 
         impl RoleType for $name {
             const ROLE: Role = Role::$name;
+            $($turn)?
         }
     )* };
 }
 
-rank!(Viewer Publisher Operator Admin);
+rank!(Viewer Publisher Operator { const TAKES_TURN: bool = true; } Admin);
 
-/// A caller who has at least the role `R`. For a request that only reads it holds
-/// the place of a running read, until the operation has its answer.
+/// The role Operator, for [`As`], of a bulk change: it takes its turn by
+/// `changes::begin_bulk` once its body is read.
+#[derive(Clone, Copy, Debug)]
+pub struct BulkOperator;
+
+impl RoleType for BulkOperator {
+    const ROLE: Role = Role::Operator;
+}
+
+/// A caller who has at least the role `R`. For a request that only reads, and for a
+/// small change of an operator, it holds a turn of its token until the operation has
+/// its answer. Publishers and uploads have no such turns: the memory of their bodies
+/// bounds them, and sends are written in batches.
 #[derive(Debug)]
 pub struct As<R> {
     caller: Caller,
-    _read: Option<RunningRead>,
+    _turn: Option<Turn>,
     role: PhantomData<R>,
 }
 
@@ -110,7 +124,11 @@ impl<R: RoleType> FromRequestParts<App> for As<R> {
             asker.is(&caller.name);
         }
         caller.at_least(R::ROLE)?;
-        let read = if parts.method.is_safe() { Some(reads::begin(&caller.name).await?) } else { None };
-        Ok(Self { caller, _read: read, role: PhantomData })
+        let turn = match parts.method.is_safe() {
+            true => Some(reads::begin(&caller.name).await?),
+            false if R::TAKES_TURN => Some(changes::begin(&caller.name).await?),
+            false => None,
+        };
+        Ok(Self { caller, _turn: turn, role: PhantomData })
     }
 }

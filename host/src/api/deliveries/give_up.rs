@@ -57,7 +57,7 @@ pub(in crate::api) async fn give_up(
     body: Body,
 ) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
     params.none()?;
-    let give_up = check(intake::command(&headers, body).await?)?;
+    let give_up = check(intake::command(&caller.name, &headers, body).await?)?;
     let key = id::read(&text)?;
     // Looked up first, so that what is out of the caller's scope stays unknown.
     let before = find(&app, &caller, &text).await?;

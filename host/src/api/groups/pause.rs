@@ -54,7 +54,7 @@ pub(in crate::api) async fn pause(
     body: Body,
 ) -> Result<Json<GroupView>, Problem> {
     params.none()?;
-    let asked: Pause = intake::command(&headers, body).await?;
+    let asked: Pause = intake::command(&caller.name, &headers, body).await?;
     let why = asked.why.filter(|why| !why.trim().is_empty()).unwrap_or_else(|| format!("paused by {}", caller.name));
     if why.chars().count() > MAX_WHY || why.contains('\0') {
         let detail = format!("`why` is text of {MAX_WHY} characters at most, without NUL");
@@ -81,7 +81,7 @@ pub(in crate::api) async fn resume(
     body: Body,
 ) -> Result<Json<GroupView>, Problem> {
     params.none()?;
-    let Resume {} = intake::command(&headers, body).await?;
+    let Resume {} = intake::command(&caller.name, &headers, body).await?;
     set(&app, &caller, &group, None).await
 }
 

@@ -16,7 +16,8 @@ use utoipa::ToSchema;
 
 use super::{runs, view};
 use crate::api::App;
-use crate::api::auth::{As, Operator};
+use crate::api::auth::{As, BulkOperator};
+use crate::api::changes;
 use crate::api::events::Change;
 use crate::api::intake;
 use crate::api::messages::resend::encode;
@@ -67,16 +68,17 @@ pub struct SeekView {
 )]
 pub(in crate::api) async fn seek(
     State(app): State<App>,
-    caller: As<Operator>,
+    caller: As<BulkOperator>,
     Segment(group): Segment,
     params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<SeekView>, Problem> {
     params.none()?;
-    let asked: SeekBody = intake::command(&headers, body).await?;
+    let asked: SeekBody = intake::command(&caller.name, &headers, body).await?;
     view::changeable(&app, &caller, &group).await?;
     let seek = check(asked, &group)?;
+    let _turn = changes::begin_bulk(&caller.name).await?;
     caller.topic(&seek.topic)?;
     let topics = runs::topics(&app, &group).await?;
     if !topics.contains(&seek.topic) {

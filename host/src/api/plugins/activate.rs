@@ -55,7 +55,7 @@ pub(in crate::api) async fn activate(
 ) -> Result<Json<ActiveView>, Problem> {
     caller.unscoped("plugins")?;
     params.none()?;
-    let Activate { version } = intake::command(&headers, body).await?;
+    let Activate { version } = intake::command(&caller.name, &headers, body).await?;
     let plugin = view::one(&app, &caller, &name).await?;
     if !plugin.versions.iter().any(|known| known.version == version) {
         return Err(Problem::not_found(format!(

@@ -6,14 +6,15 @@ use axum::extract::State;
 use super::run::wish;
 use super::view::RedriveView;
 use crate::api::App;
-use crate::api::auth::{As, Operator};
+use crate::api::auth::{As, BulkOperator};
+use crate::api::changes;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
 use crate::api::problem::Problem;
 use crate::store::redrive::RedriveWish;
 
 /// Cancels a redrive for good: waiting items are skipped, running ones finish, and
-/// all results stay.
+/// all results stay. A plan that never ran loses its items at once.
 #[utoipa::path(
     delete,
     path = "/v1/redrives/{id}",
@@ -23,10 +24,11 @@ use crate::store::redrive::RedriveWish;
 )]
 pub(in crate::api) async fn cancel(
     State(app): State<App>,
-    caller: As<Operator>,
+    caller: As<BulkOperator>,
     Segment(id): Segment,
     params: Params,
 ) -> Result<Json<RedriveView>, Problem> {
     params.none()?;
+    let _turn = changes::begin_bulk(&caller.name).await?;
     wish(&app, &caller, &id, RedriveWish::Cancel).await
 }

@@ -9,7 +9,8 @@ use super::body::{PlanBody, wrong};
 use super::replay;
 use super::view::{RedriveView, change};
 use crate::api::App;
-use crate::api::auth::{As, Operator};
+use crate::api::auth::{As, BulkOperator};
+use crate::api::changes;
 use crate::api::deliveries::view::with_attempts;
 use crate::api::groups::seek::does_not_read;
 use crate::api::groups::{runs, view};
@@ -26,7 +27,8 @@ const SAMPLE: u32 = 10;
 /// Plans to run deliveries again: they are selected now, and run once the plan is
 /// run. By default failed deliveries are selected. A replay selects a range of
 /// records instead, including those without a row; it never moves the group's
-/// position.
+/// position. A plan that is never run is forgotten after 24 hours. 409 when the group
+/// has as many redrives that did not end as one group may have (20).
 #[utoipa::path(
     post,
     path = "/v1/redrives",
@@ -36,13 +38,13 @@ const SAMPLE: u32 = 10;
 )]
 pub(in crate::api) async fn plan(
     State(app): State<App>,
-    caller: As<Operator>,
+    caller: As<BulkOperator>,
     params: Params,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<RedriveView>), Problem> {
     params.none()?;
-    let wanted = intake::command::<PlanBody>(&headers, body).await?.check()?;
+    let wanted = intake::command::<PlanBody>(&caller.name, &headers, body).await?.check()?;
     caller.group(&wanted.group)?;
     match (&wanted.filter.topic, caller.topics()) {
         (Some(topic), _) => caller.topic(topic)?,
@@ -54,6 +56,7 @@ pub(in crate::api) async fn plan(
         }
         (None, None) => {}
     }
+    let _turn = changes::begin_bulk(&caller.name).await?;
     view::one(&app, &caller, &wanted.group).await?;
     let topics = runs::topics(&app, &wanted.group).await?;
     if let Some(topic) = wanted.filter.topic.as_deref().filter(|topic| !topics.contains(*topic)) {

@@ -56,7 +56,7 @@ pub(in crate::api) async fn open(
         record_refusal(&app, peer, "too many attempts").await;
         return Err(problem);
     }
-    let SignIn { token } = intake::command(&headers, body).await?;
+    let SignIn { token } = intake::sign_in(peer, &headers, body).await?;
     if app.auth.is_open() {
         let detail = "no tokens are configured, so nobody has to sign in: [auth] in the configuration has them";
         return Err(Problem::conflict(detail));

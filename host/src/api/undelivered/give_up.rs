@@ -43,7 +43,7 @@ pub(in crate::api) async fn give_up(
     body: Body,
 ) -> Result<StatusCode, Problem> {
     params.none()?;
-    let asked: GiveUpUndeliveredBody = intake::command(&headers, body).await?;
+    let asked: GiveUpUndeliveredBody = intake::command(&caller.name, &headers, body).await?;
     let reason = asked.reason.filter(|reason| !reason.trim().is_empty()).ok_or_else(|| {
         Problem::bad_request("bad give-up", "`reason` is missing; send {\"reason\": \"why it need not be sent\"}")
     })?;

@@ -1,7 +1,7 @@
 //! `state`: the group's key/value state. Reads see the attempt's own writes first,
 //! then committed values; writes are collected and committed when the attempt
 //! succeeds. [`state_quota`](crate::engine::state_quota) bounds what the group may
-//! keep.
+//! keep, and [`state_reads`](crate::engine::state_reads) the reads that run at once.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ impl Guest {
             return Ok(written.as_ref().map(|value| value.to_vec()));
         }
         let ttl = self.policy.state_quota.ttl;
-        match self.state.get(&self.policy.group, &key, ttl).await {
+        match self.state.get(&self.policy, &self.meter, &key, ttl).await {
             Ok(value) => Ok(value.map(Into::into)),
             Err(why) => Err(Refusal::Unavailable(why)),
         }
@@ -84,10 +84,10 @@ impl Guest {
         let kept = self.kept.and(more);
         let policy = Arc::clone(&self.policy);
         if !policy.state_quota.admits(more) {
-            let held = self.state.held(&policy.group).await.map_err(Refusal::Unavailable)?;
+            let held = self.state.held(&policy, &self.meter).await.map_err(Refusal::Unavailable)?;
             policy.state_quota.hear(held);
             if !policy.state_quota.admits(kept) {
-                let replaced = self.state.get(&policy.group, key, None).await.map_err(Refusal::Unavailable)?;
+                let replaced = self.state.get(&policy, &self.meter, key, None).await.map_err(Refusal::Unavailable)?;
                 let replaced = replaced.map_or_else(StateHeld::default, |old| StateHeld {
                     keys: 1,
                     bytes: (key.len() + old.len()) as u64,

@@ -13,6 +13,7 @@ use crate::engine::contract::v2::types::{Header, Outgoing, Refusal};
 use crate::engine::contract::v2::{batch_publish, batch_state, cache, config, log, publish, state};
 use crate::engine::handler_log::SharedLog;
 use crate::engine::limits::MAX_EMISSIONS_PER_CALL;
+use crate::engine::state_reads::StateReads;
 use crate::engine::tests::Slow;
 use crate::engine::{EmissionRules, Isolation, NodeCache, Policy, StateHeld, StateQuota, StateSource};
 
@@ -69,7 +70,7 @@ fn guest(items: usize, granted: bool) -> wasmtime::Store<Guest> {
         &engine.unwrap(),
         Arc::new(policy),
         NodeCache::new(1_000),
-        Arc::new(Stored),
+        StateReads::default().of("stock", Arc::new(Stored)),
         Arc::<Slow>::default(),
         SharedLog::new(100, crate::engine::LogBudget::default()),
         Arc::default(),

@@ -23,6 +23,7 @@ use super::settle_open::{Deltas, PEOPLE};
 use super::{PostgresStore, bounded, commit, micros};
 use crate::said;
 use crate::store::minutes::MINUTES_KEPT;
+use crate::store::redrive::PLAN_KEPT;
 use crate::store::{PruneStore, StoreError};
 
 #[async_trait]
@@ -156,6 +157,8 @@ async fn prune(store: &PostgresStore, retention: Duration) -> Result<bool, Store
         let done = sqlx::query(statement).bind(cutoff).bind(CHUNK).execute(&store.pool).await.map_err(at_statement)?;
         more |= i64::try_from(done.rows_affected()).unwrap_or(CHUNK) >= CHUNK;
     }
+    let plans_before = now.saturating_sub(micros(PLAN_KEPT)).max(cutoff);
+    more |= super::redrive::prune(store, cutoff, plans_before, CHUNK).await?;
     more |= super::audits::prune(store, cutoff, CHUNK).await?;
     // Minutes are for charts of some hours, so the retention does not concern them.
     sqlx::query("DELETE FROM minute WHERE minute < $1")
@@ -205,14 +208,6 @@ const CHUNKS: &[&str] = &[
              AND NOT EXISTS (SELECT FROM position p WHERE p.topic_id = e.topic_id AND p.current) LIMIT $2))
          AND seen_at < $1",
     "DELETE FROM lost_range WHERE id IN (SELECT id FROM lost_range WHERE found_at < $1 ORDER BY id LIMIT $2)",
-    // Redrives that ended or never ran: their items first.
-    "DELETE FROM redrive_item WHERE ctid = ANY (ARRAY (
-         SELECT i.ctid FROM redrive r JOIN redrive_item i ON i.redrive_id = r.id
-         WHERE coalesce(r.finished_at, CASE WHEN r.state = 1 THEN r.created_at END) < $1 AND r.running = 0 LIMIT $2))",
-    "DELETE FROM redrive WHERE id IN (
-         SELECT r.id FROM redrive r
-         WHERE coalesce(r.finished_at, CASE WHEN r.state = 1 THEN r.created_at END) < $1 AND r.running = 0
-             AND NOT EXISTS (SELECT FROM redrive_item i WHERE i.redrive_id = r.id) ORDER BY r.id LIMIT $2)",
     // Writers of no node, and the versions that they had compiled.
     "WITH gone AS (
          DELETE FROM writer w WHERE w.id IN (

@@ -190,15 +190,16 @@ async fn move_by(store: &PostgresStore, id: RedriveId, wish: RedriveWish) -> Res
     if next != state {
         let mut skipped = 0;
         if wish == RedriveWish::Cancel {
-            let waiting = sqlx::query(
-                "UPDATE redrive_item SET state = 5, reason = $2, finished_at = courier_now()
-                 WHERE redrive_id = $1 AND state = 1 AND state < 3",
-            )
-            .bind(id.0)
-            .bind(CANCELLED)
-            .execute(&mut *tx)
-            .await
-            .map_err(at_statement)?;
+            let waiting = match state {
+                RedriveState::Planned => sqlx::query("DELETE FROM redrive_item WHERE redrive_id = $1").bind(id.0),
+                _ => sqlx::query(
+                    "UPDATE redrive_item SET state = 5, reason = $2, finished_at = courier_now()
+                     WHERE redrive_id = $1 AND state = 1 AND state < 3",
+                )
+                .bind(id.0)
+                .bind(CANCELLED),
+            };
+            let waiting = waiting.execute(&mut *tx).await.map_err(at_statement)?;
             skipped = i64::try_from(waiting.rows_affected()).unwrap_or(0);
         }
         let moved = sqlx::query(
@@ -220,6 +221,49 @@ async fn move_by(store: &PostgresStore, id: RedriveId, wish: RedriveWish) -> Res
     audits::note(&mut tx).await?;
     commit(tx).await?;
     Ok(row)
+}
+
+/// Removes redrives that ended before `before`, and plans that were made before
+/// `plans_before` and never ran. Such a plan is cancelled first, so that nobody runs it
+/// while its items are removed, at most `chunk` a call. Returns whether more may be left.
+pub(super) async fn prune(
+    store: &PostgresStore,
+    before: i64,
+    plans_before: i64,
+    chunk: i64,
+) -> Result<bool, StoreError> {
+    sqlx::query(
+        "UPDATE redrive SET state = 5, skipped = matched, finished_at = courier_now()
+         WHERE state = 1 AND created_at < $1",
+    )
+    .bind(plans_before)
+    .execute(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    let items = sqlx::query(
+        "DELETE FROM redrive_item WHERE ctid = ANY (ARRAY (
+             SELECT i.ctid FROM redrive r JOIN redrive_item i ON i.redrive_id = r.id
+             WHERE (r.finished_at < $1 OR r.state = 5 AND r.started_at IS NULL) AND r.running = 0 LIMIT $2))",
+    )
+    .bind(before)
+    .bind(chunk)
+    .execute(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    let redrives = sqlx::query(
+        "DELETE FROM redrive WHERE id IN (
+             SELECT r.id FROM redrive r
+             WHERE (r.finished_at < $1 OR r.state = 5 AND r.started_at IS NULL AND r.created_at < $2) AND r.running = 0
+                 AND NOT EXISTS (SELECT FROM redrive_item i WHERE i.redrive_id = r.id) ORDER BY r.id LIMIT $3)",
+    )
+    .bind(before)
+    .bind(plans_before)
+    .bind(chunk)
+    .execute(&store.pool)
+    .await
+    .map_err(at_statement)?;
+    let full = |rows: u64| i64::try_from(rows).unwrap_or(chunk) >= chunk;
+    Ok(full(items.rows_affected()) || full(redrives.rows_affected()))
 }
 
 async fn lease_work(

@@ -11,6 +11,7 @@ use super::SqliteStore;
 use super::columns::{Columns, json, now};
 use super::error::{commit_fault, fault};
 use crate::store::minutes::MINUTES_KEPT;
+use crate::store::redrive::PLAN_KEPT;
 use crate::store::{PruneStore, StoreError};
 
 /// Most rows of each kind that one call removes. Settles wait for it meanwhile, so a chunk
@@ -29,7 +30,9 @@ impl PruneStore for SqliteStore {
         let sets = super::handled_sets::prune(&mut tx, before, CHUNK_ROWS).await?;
         let messages = prune_messages(&mut tx, &messages).await?;
         let halves = prune_halves(&mut tx, before).await?;
-        let redrives = super::redrive::prune(&mut tx, before, CHUNK_ROWS).await?;
+        let plans_kept = i64::try_from(PLAN_KEPT.as_micros()).unwrap_or(i64::MAX);
+        let plans_before = before.max(Timestamp(now().0.saturating_sub(plans_kept)));
+        let redrives = super::redrive::prune(&mut tx, before, plans_before, CHUNK_ROWS).await?;
         prune_writers(&mut tx, before).await?;
         prune_centre(&mut tx, before).await?;
         tx.commit().await.map_err(commit_fault)?;

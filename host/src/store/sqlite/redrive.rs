@@ -134,15 +134,17 @@ impl RedriveStore for SqliteStore {
         if next != row.state {
             let mut skipped = 0;
             if wish == RedriveWish::Cancel {
-                let waiting = sqlx::query(
-                    "UPDATE redrive_item SET state = 5, reason = ?2, finished_at = ?3 WHERE redrive = ?1 AND state = 1",
-                )
-                .bind(id.0)
-                .bind(CANCELLED)
-                .bind(now().0)
-                .execute(&mut *tx)
-                .await
-                .map_err(fault)?;
+                let waiting = match row.state {
+                    RedriveState::Planned => sqlx::query("DELETE FROM redrive_item WHERE redrive = ?1").bind(id.0),
+                    _ => sqlx::query(
+                        "UPDATE redrive_item SET state = 5, reason = ?2, finished_at = ?3
+                         WHERE redrive = ?1 AND state = 1",
+                    )
+                    .bind(id.0)
+                    .bind(CANCELLED)
+                    .bind(now().0),
+                };
+                let waiting = waiting.execute(&mut *tx).await.map_err(fault)?;
                 skipped = i64::try_from(waiting.rows_affected()).unwrap_or(0);
             }
             let moved = sqlx::query(
@@ -229,12 +231,27 @@ impl RedriveStore for SqliteStore {
     }
 }
 
-/// Removes redrives that ended, or were planned and never ran, before `before`.
-pub(super) async fn prune(tx: &mut SqliteConnection, before: Timestamp, chunk: usize) -> Result<bool, StoreError> {
+/// Removes redrives that ended before `before`, and plans that were made before
+/// `plans_before` and never ran. Such a plan is cancelled first, so that nobody runs it
+/// while its items are removed, at most `chunk` a call. Returns whether more may be left.
+pub(super) async fn prune(
+    tx: &mut SqliteConnection,
+    before: Timestamp,
+    plans_before: Timestamp,
+    chunk: usize,
+) -> Result<bool, StoreError> {
+    sqlx::query(
+        "UPDATE redrive SET state = 5, skipped = matched, finished_at = ?2 WHERE state = 1 AND created_at < ?1",
+    )
+    .bind(plans_before.0)
+    .bind(now().0)
+    .execute(&mut *tx)
+    .await
+    .map_err(fault)?;
     let items = sqlx::query(
         "DELETE FROM redrive_item WHERE (redrive, seq) IN (
              SELECT i.redrive, i.seq FROM redrive r CROSS JOIN redrive_item i ON i.redrive = r.id
-             WHERE coalesce(r.finished_at, iif(r.state = 1, r.created_at, NULL)) < ? AND r.running = 0 LIMIT ?)",
+             WHERE (r.finished_at < ?1 OR r.state = 5 AND r.started_at IS NULL) AND r.running = 0 LIMIT ?2)",
     )
     .bind(before.0)
     .bind(super::slices::rows(chunk))
@@ -242,10 +259,12 @@ pub(super) async fn prune(tx: &mut SqliteConnection, before: Timestamp, chunk: u
     .await
     .map_err(fault)?;
     sqlx::query(
-        "DELETE FROM redrive WHERE coalesce(finished_at, iif(state = 1, created_at, NULL)) < ? AND running = 0
+        "DELETE FROM redrive
+         WHERE (finished_at < ?1 OR state = 5 AND started_at IS NULL AND created_at < ?2) AND running = 0
              AND NOT EXISTS (SELECT 1 FROM redrive_item i WHERE i.redrive = redrive.id)",
     )
     .bind(before.0)
+    .bind(plans_before.0)
     .execute(tx)
     .await
     .map_err(fault)?;

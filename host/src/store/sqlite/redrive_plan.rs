@@ -5,15 +5,21 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::columns::{json, now};
 use super::error::fault;
-use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId};
+use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId, check_room};
 use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryFilter, StoreError};
 
 /// Writes a plan with its items.
 pub(super) async fn write(tx: &mut SqliteConnection, plan: &NewRedrive) -> Result<RedriveId, StoreError> {
-    let group = plan.filter.group.as_deref().unwrap_or_default();
-    let group = super::groups::group_number(tx, group).await?;
+    let name = plan.filter.group.as_deref().unwrap_or_default();
+    let group = super::groups::group_number(tx, name).await?;
+    let unfinished = sqlx::query_scalar("SELECT count(*) FROM redrive WHERE group_id = ? AND state IN (1, 2, 3)")
+        .bind(group)
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(fault)?;
+    check_room(name, unfinished)?;
     let id: i64 = sqlx::query_scalar(
         "INSERT INTO redrive (group_id, topic, asked_for, replay, rate, state, matched, truncated, actor, created_at)
          VALUES (?, ?, ?, ?, ?, 1, 0, 0, ?, ?) RETURNING id",
