@@ -53,6 +53,8 @@ mod redriving;
 mod refusing;
 #[path = "store_conformance/relaying.rs"]
 mod relaying;
+#[path = "store_conformance/scopes.rs"]
+mod scopes;
 #[path = "store_conformance/seeking.rs"]
 mod seeking;
 #[path = "store_conformance/sending.rs"]
@@ -232,6 +234,11 @@ on_both_dialects! {
         redrives_are_listed_newest_first_and_forgotten_in_time;
     states:
         every_arrow_is_taken_or_refused;
+    scopes:
+        deliveries_of_other_topics_are_not_told_of
+        dead_letters_of_other_topics_are_not_told_of
+        parked_lanes_of_other_topics_are_not_told_of
+        redrives_of_other_topics_are_not_told_of;
     seeking:
         a_seek_backward_runs_again_what_lies_between
         a_seek_forward_records_what_it_skips

@@ -206,6 +206,10 @@ fn narrow(query: &mut QueryBuilder<Postgres>, table: DeliveryTable, filter: &Del
         query.push(" AND d.position_id IN (SELECT id FROM position WHERE topic = ");
         query.push_bind(clean(topic).into_owned()).push(")");
     }
+    if let Some(topics) = &filter.topics {
+        query.push(" AND d.position_id IN (SELECT id FROM position WHERE topic = ANY(");
+        query.push_bind(topics.clone()).push("))");
+    }
     if let Some(state) = filter.state {
         query.push(" AND d.state = ").push_bind(state.code());
         // A partial index is used only for a condition in its own words.
