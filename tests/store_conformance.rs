@@ -236,6 +236,7 @@ on_both_dialects! {
         every_arrow_is_taken_or_refused;
     scopes:
         deliveries_of_other_topics_are_not_told_of
+        deliveries_of_one_id_are_told_apart_by_their_source
         dead_letters_of_other_topics_are_not_told_of
         parked_lanes_of_other_topics_are_not_told_of
         redrives_of_other_topics_are_not_told_of;

@@ -2,7 +2,9 @@
 //! alone, and its `next` is of a row in scope.
 
 use courier::store::redrive::{NewRedrive, RedriveFilter};
-use courier::store::{DeadLetterFilter, DeliveryFilter, Listing, NewOutbound, OutcomeRow, Page, SharedStore};
+use courier::store::{
+    DeadLetterFilter, DeliveryFilter, Listing, NewOutbound, OutcomeRow, Page, SharedStore, SourceHash,
+};
 use courier_core::status::State;
 
 use super::Database;
@@ -64,6 +66,27 @@ pub async fn deliveries_of_other_topics_are_not_told_of(database: Database) {
         let page = store.deliveries(&filter, &one()).await.unwrap();
         assert_eq!(page_of(&page, |row| row.key), (vec![own.key(4)], false), "{filter:?}");
     }
+}
+
+/// Issue 17: a page of deliveries of one id was filled by another publisher's.
+pub async fn deliveries_of_one_id_are_told_apart_by_their_source(database: Database) {
+    let store = database.open().await;
+    let of_source = |offset: i64, source: Option<&str>| OutcomeRow {
+        message_id: "same".to_owned(),
+        source_hash: source.map(SourceHash::of),
+        ..handled(offset)
+    };
+    let mut owner = Owner::new(&store).await;
+    let mut rows: Vec<_> = (3..9).map(|offset| of_source(offset, Some("theirs"))).collect();
+    rows.extend([of_source(0, Some("theirs")), of_source(1, Some("ours")), of_source(2, None)]);
+    owner.settle(9, rows).await;
+    let same = || DeliveryFilter { message_id: Some("same".to_owned()), ..DeliveryFilter::default() };
+    let ours = DeliveryFilter { source: Some(SourceHash::of("ours")), topic: Some(TOPIC.to_owned()), ..same() };
+    assert_eq!(owner.listed(&ours, 1).await, [2, 1], "a row without a source may be of any");
+    let page = store.deliveries(&ours, &Page { cursor: None, limit: 2 }).await.unwrap();
+    assert_eq!(page_of(&page, |row| row.key), (vec![owner.key(2), owner.key(1)], false));
+    let none = DeliveryFilter { topic: Some("none".to_owned()), ..same() };
+    assert!(owner.listed(&none, 1).await.is_empty());
 }
 
 pub async fn dead_letters_of_other_topics_are_not_told_of(database: Database) {

@@ -280,6 +280,7 @@ impl DeliveryStore for FakeStore {
                 && filter.type_name.as_ref().is_none_or(|name| *name == row.type_name)
                 && filter.key.as_ref().is_none_or(|key| Some(key) == row.record_key.as_ref())
                 && filter.message_id.as_ref().is_none_or(|id| *id == row.message_id)
+                && filter.source.is_none_or(|source| row.source_hash.is_none_or(|hash| hash == source))
         });
         Ok(first_page(kept.cloned(), page))
     }

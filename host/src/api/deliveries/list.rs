@@ -88,6 +88,7 @@ pub(in crate::api) async fn list(
         key: params.key()?,
         fingerprint: params.text("fingerprint"),
         message_id: params.text("message_id"),
+        source: None,
         from,
         to,
     };

@@ -238,6 +238,9 @@ fn narrow(query: &mut QueryBuilder<Postgres>, table: DeliveryTable, filter: &Del
         query.push(" AND left(d.message_id, 64) = left(").push_bind(id.clone()).push(", 64)");
         query.push(" AND d.message_id = ").push_bind(id);
     }
+    if let Some(SourceHash(source)) = filter.source {
+        query.push(" AND (d.source_hash = ").push_bind(source).push(" OR d.source_hash IS NULL)");
+    }
 }
 
 /// Reads a row of the columns that [`select`] and [`delivery`] name.

@@ -144,6 +144,9 @@ pub struct DeliveryFilter {
     pub fingerprint: Option<String>,
     /// Of this message.
     pub message_id: Option<String>,
+    /// Of a message from this source, or in a row of an earlier version, which does not
+    /// have it.
+    pub source: Option<SourceHash>,
     /// Received (open) or settled (final) at or after.
     pub from: Option<Timestamp>,
     /// Received or settled before.

@@ -126,8 +126,8 @@ impl<'f> Range<'f> {
     }
 }
 
-/// Appends to a range over all groups which groups and topics are meant, so that the
-/// rows of others with the message or key neither fill the slice nor end it. The `+`
+/// Appends to a range over all groups which groups, topics and source are meant, so that
+/// the rows of others with the message or key neither fill the slice nor end it. The `+`
 /// keeps the walk in the order of the range's index.
 fn push_scope(query: &mut QueryBuilder<Sqlite>, filter: &DeliveryFilter) -> Result<(), StoreError> {
     if let Some(group) = &filter.group {
@@ -145,6 +145,9 @@ fn push_scope(query: &mut QueryBuilder<Sqlite>, filter: &DeliveryFilter) -> Resu
     if let Some(topics) = &filter.topics {
         query.push(" AND +position IN (SELECT id FROM position WHERE topic IN (SELECT value FROM json_each(");
         query.push_bind(json(topics)?).push(")))");
+    }
+    if let Some(SourceHash(source)) = filter.source {
+        query.push(" AND (source_hash = ").push_bind(source).push(" OR source_hash IS NULL)");
     }
     Ok(())
 }
@@ -174,6 +177,9 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &DeliveryFilter) -> Res
     }
     if let Some(fingerprint) = &filter.fingerprint {
         query.push(" AND d.fingerprint = ").push_bind(clean(fingerprint).into_owned());
+    }
+    if let Some(SourceHash(source)) = filter.source {
+        query.push(" AND (d.source_hash = ").push_bind(source).push(" OR d.source_hash IS NULL)");
     }
     Ok(())
 }
