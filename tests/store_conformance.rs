@@ -53,6 +53,8 @@ mod redriving;
 mod refusing;
 #[path = "store_conformance/relaying.rs"]
 mod relaying;
+#[path = "store_conformance/scopes.rs"]
+mod scopes;
 #[path = "store_conformance/seeking.rs"]
 mod seeking;
 #[path = "store_conformance/sending.rs"]
@@ -234,6 +236,12 @@ on_both_dialects! {
         a_plan_that_nobody_runs_is_forgotten_after_a_day;
     states:
         every_arrow_is_taken_or_refused;
+    scopes:
+        deliveries_of_other_topics_are_not_told_of
+        deliveries_of_one_id_are_told_apart_by_their_source
+        dead_letters_of_other_topics_are_not_told_of
+        parked_lanes_of_other_topics_are_not_told_of
+        redrives_of_other_topics_are_not_told_of;
     seeking:
         a_seek_backward_runs_again_what_lies_between
         a_seek_forward_records_what_it_skips

@@ -113,15 +113,15 @@ pub async fn parked_lanes_are_listed_by_their_heads(database: Database) {
     bare.key = None;
     rows.push(bare);
     owner.settle(3, rows).await;
-    let first = store.parked(GROUP, &page(2)).await.unwrap();
+    let first = store.parked(GROUP, None, &page(2)).await.unwrap();
     let shown: Vec<_> = first.items.iter().map(|lane| (lane.head.offset, lane.waiting, lane.held)).collect();
     assert_eq!(shown, [(Offset(0), 2, false), (Offset(1), 1, true)]);
     assert_eq!(first.items[0].record_key, Some(Bytes::from("key-0")));
     assert_eq!((first.items[0].state, first.items[0].next_attempt_at), (State::HandleFail, Some(SOON)));
-    let next = store.parked(GROUP, &Page { cursor: first.next, limit: 2 }).await.unwrap();
+    let next = store.parked(GROUP, None, &Page { cursor: first.next, limit: 2 }).await.unwrap();
     assert_eq!((next.items.len(), next.items[0].waiting, next.next), (1, 0, None));
-    assert!(store.parked("none", &page(2)).await.unwrap().items.is_empty());
-    assert!(store.parked(GROUP, &Page { cursor: Some("x".into()), limit: 2 }).await.is_err());
+    assert!(store.parked("none", None, &page(2)).await.unwrap().items.is_empty());
+    assert!(store.parked(GROUP, None, &Page { cursor: Some("x".into()), limit: 2 }).await.is_err());
 }
 
 pub async fn a_dead_letter_is_known_with_its_outcome(database: Database) {

@@ -55,6 +55,7 @@ pub struct Owner {
     pub writer: WriterId,
     pub sequence: i64,
     pub group: String,
+    pub topic: String,
     pub partition: i32,
     pub claimed: Claimed,
 }
@@ -68,14 +69,24 @@ impl Owner {
 
     /// Claims a partition for a writer that has settled nothing.
     pub async fn of(store: &SharedStore, writer: WriterId, group: &str, partition: i32) -> Self {
-        let claimed = store.claim(&request(writer, group, partition)).await.expect("a claim succeeds");
+        Self::claim(store, request(writer, group, partition)).await
+    }
+
+    /// Claims partition 0 of another topic.
+    pub async fn on_topic(store: &SharedStore, writer: WriterId, group: &str, topic: &str) -> Self {
+        Self::claim(store, ClaimRequest { topic: topic.to_owned(), ..request(writer, group, 0) }).await
+    }
+
+    async fn claim(store: &SharedStore, request: ClaimRequest) -> Self {
+        let ClaimRequest { writer, group, topic, partition, .. } = request.clone();
+        let claimed = store.claim(&request).await.expect("a claim succeeds");
         let sequence = store.sequence(writer).await.expect("a writer that joined has a sequence");
-        Self { store: SharedStore::clone(store), writer, sequence, group: group.to_owned(), partition, claimed }
+        Self { store: SharedStore::clone(store), writer, sequence, group, topic, partition, claimed }
     }
 
     /// Claims the partition again, as after a restart.
     pub async fn claim_again(&mut self) -> &Claimed {
-        let request = request(self.writer, &self.group, self.partition);
+        let request = ClaimRequest { topic: self.topic.clone(), ..request(self.writer, &self.group, self.partition) };
         self.claimed = self.store.claim(&request).await.expect("a claim succeeds");
         &self.claimed
     }
@@ -83,7 +94,7 @@ impl Owner {
     pub fn part(&self, next: i64, outcomes: Vec<OutcomeRow>) -> Part {
         Part {
             group: self.group.clone(),
-            topic: TOPIC.to_owned(),
+            topic: self.topic.clone(),
             partition: self.partition,
             position: self.claimed.position,
             epoch: self.claimed.epoch,

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use courier::store::StoreError;
+use courier::store::redrive::{MAX_PLAN_SCAN, NewRedrive};
+use courier::store::{DeliveryFilter, StoreError};
 use courier_core::message::Timestamp;
+use courier_core::status::State;
 use courier_tests::servers::postgres::WAITING_FOR_LOCKS;
 use sqlx::{Connection, PgConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -186,4 +188,30 @@ async fn a_day_goes_when_all_of_it_is_old() {
     assert_eq!(owner.totals().await.5, 0, "what is forgotten is not failed any more");
     let tables = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'delivery'::regclass";
     assert_eq!(number(&mut watch, tables).await, 6, "the days around today and the default table");
+}
+
+/// Issue 17: a plan read the oldest 500,000 handled rows of all groups, and found none
+/// of its own behind those of its neighbours.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handled_deliveries_are_planned_behind_those_of_other_groups() {
+    let database = Database::create(Dialect::Postgres).await;
+    let store = database.open().await;
+    let writer = join(&store, "host-1").await;
+    let mut other = Owner::of(&store, writer, "audit", 0).await;
+    other.settle(1, vec![handled(0)]).await;
+    let copies = format!(
+        "INSERT INTO delivery (position_id, record_offset, record_time, received_at, started_at, settled_at, day,
+             group_id, node_id, version_id, number, counted, state, verdict, message_id, type_name)
+         SELECT position_id, n, record_time, received_at, started_at, settled_at, day, group_id, node_id, version_id,
+             number, counted, state, verdict, message_id, type_name
+         FROM delivery, generate_series(1, {MAX_PLAN_SCAN}) AS n"
+    );
+    database.execute(&copies).await;
+    let mut owner = Owner::of(&store, writer, GROUP, 0).await;
+    owner.settle(8, vec![handled(5), failed(6), handled(7)]).await;
+    let filter =
+        DeliveryFilter { group: Some(GROUP.to_owned()), state: Some(State::Handled), ..DeliveryFilter::default() };
+    let plan = NewRedrive { filter, ranges: None, asked_for: "{}".to_owned(), rate: 1, by: "ann".to_owned() };
+    let row = store.plan_redrive(&plan).await.unwrap();
+    assert_eq!((row.matched, row.truncated), (2, false));
 }

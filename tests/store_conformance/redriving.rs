@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use courier::store::redrive::{
-    ItemAsk, ItemState, MAX_UNFINISHED, NewRedrive, PLAN_KEPT, RedriveItemRow, RedriveLease, RedriveRow, RedriveState,
-    RedriveWish, ReplayRange, ReplayRecord,
+    ItemAsk, ItemState, MAX_UNFINISHED, NewRedrive, PLAN_KEPT, RedriveFilter, RedriveItemRow, RedriveLease, RedriveRow,
+    RedriveState, RedriveWish, ReplayRange, ReplayRecord,
 };
 use courier::store::{ClaimRequest, DeliveryFilter, Page, SharedStore, StoreError};
 use courier_core::message::{Offset, Timestamp};
@@ -345,9 +345,10 @@ pub async fn redrives_are_listed_newest_first_and_forgotten_in_time(database: Da
         ids.push(plan(&store, DeliveryFilter::default()).await.id);
     }
     let listed = async |groups: Option<&[String]>| {
+        let filter = RedriveFilter { groups: groups.map(<[String]>::to_vec), topics: None };
         let (mut seen, mut cursor) = (Vec::new(), None);
         loop {
-            let page = store.redrives(groups, &Page { cursor, limit: 2 }).await.unwrap();
+            let page = store.redrives(&filter, &Page { cursor, limit: 2 }).await.unwrap();
             seen.extend(page.items.iter().map(|row| row.id));
             match page.next {
                 Some(next) => cursor = Some(next),
@@ -360,7 +361,7 @@ pub async fn redrives_are_listed_newest_first_and_forgotten_in_time(database: Da
     assert_eq!(listed(Some(&[GROUP.to_owned()])).await, ids);
     assert!(listed(Some(&["audit".to_owned()])).await.is_empty());
     assert!(matches!(
-        store.redrives(None, &Page { cursor: Some("x".into()), limit: 1 }).await,
+        store.redrives(&RedriveFilter::default(), &Page { cursor: Some("x".into()), limit: 1 }).await,
         Err(StoreError::NotFound(_))
     ));
     let dropped = plan(&store, DeliveryFilter::default()).await.id;

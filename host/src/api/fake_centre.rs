@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::Timestamp;
 
-use super::fake_store::{FakeStore, absent};
+use super::fake_store::{FakeStore, absent, first_page};
 use crate::store::*;
 
 #[async_trait]
@@ -132,9 +132,16 @@ impl FailureStore for FakeStore {
         Ok(Failures { items: troubles::cluster(rows, filter), truncated: false })
     }
 
-    async fn parked(&self, group: &str, _: &Page) -> Result<Listing<LaneRow>, StoreError> {
+    async fn parked(
+        &self,
+        group: &str,
+        topics: Option<&[String]>,
+        page: &Page,
+    ) -> Result<Listing<LaneRow>, StoreError> {
         let world = self.read()?;
-        let rows = world.deliveries.iter().filter(|row| row.group == group).map(|row| LaneRow {
+        let is_meant =
+            |row: &&DeliveryRow| row.group == group && topics.is_none_or(|topics| topics.contains(&row.topic));
+        let rows = world.deliveries.iter().filter(is_meant).map(|row| LaneRow {
             head: row.key,
             topic: row.topic.clone(),
             partition: row.partition,
@@ -145,21 +152,22 @@ impl FailureStore for FakeStore {
             next_attempt_at: None,
             held: true,
         });
-        Ok(Listing { items: rows.collect(), next: None, truncated: false })
+        Ok(first_page(rows, page))
     }
 
-    async fn dead_letters(&self, filter: &DeadLetterFilter, _: &Page) -> Result<Listing<DeadLetterRow>, StoreError> {
+    async fn dead_letters(&self, filter: &DeadLetterFilter, page: &Page) -> Result<Listing<DeadLetterRow>, StoreError> {
         let world = self.read()?;
-        let wanted = world
-            .deliveries
-            .iter()
-            .filter(|row| filter.groups.as_ref().is_none_or(|groups| groups.contains(&row.group)));
+        let wanted = world.deliveries.iter().filter(|row| {
+            filter.groups.as_ref().is_none_or(|groups| groups.contains(&row.group))
+                && filter.source_topics.as_ref().is_none_or(|topics| topics.contains(&row.topic))
+                && filter.topic.as_ref().is_none_or(|topic| *topic == letters_of(row))
+        });
         let rows = wanted.map(|row| DeadLetterRow {
             key: row.key,
             group: row.group.clone(),
             source_topic: row.topic.clone(),
             partition: row.partition,
-            topic: format!("dlq.{}.{}", row.topic, row.group),
+            topic: letters_of(row),
             at: row.received_at,
             message_id: row.message_id.clone(),
             record_key: row.record_key.clone(),
@@ -169,6 +177,11 @@ impl FailureStore for FakeStore {
             number: 1,
             handled_at: None,
         });
-        Ok(Listing { items: rows.collect(), next: None, truncated: false })
+        Ok(first_page(rows, page))
     }
+}
+
+/// The topic of dead letters of a delivery.
+fn letters_of(row: &DeliveryRow) -> String {
+    format!("dlq.{}.{}", row.topic, row.group)
 }

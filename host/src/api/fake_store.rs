@@ -259,6 +259,15 @@ impl MessageStore for FakeStore {
     }
 }
 
+/// The first page of these rows.
+pub(super) fn first_page<T>(rows: impl Iterator<Item = T>, page: &Page) -> Listing<T> {
+    let limit = usize::try_from(page.limit).unwrap();
+    let mut items: Vec<T> = rows.take(limit + 1).collect();
+    let next = (items.len() > limit).then(|| "more".to_owned());
+    items.truncate(limit);
+    Listing { items, next, truncated: false }
+}
+
 #[async_trait]
 impl DeliveryStore for FakeStore {
     async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError> {
@@ -266,10 +275,14 @@ impl DeliveryStore for FakeStore {
         let kept = world.deliveries.iter().filter(|row| {
             filter.group.as_ref().is_none_or(|group| *group == row.group)
                 && filter.groups.as_ref().is_none_or(|groups| groups.contains(&row.group))
+                && filter.topic.as_ref().is_none_or(|topic| *topic == row.topic)
+                && filter.topics.as_ref().is_none_or(|topics| topics.contains(&row.topic))
+                && filter.type_name.as_ref().is_none_or(|name| *name == row.type_name)
+                && filter.key.as_ref().is_none_or(|key| Some(key) == row.record_key.as_ref())
                 && filter.message_id.as_ref().is_none_or(|id| *id == row.message_id)
+                && filter.source.is_none_or(|source| row.source_hash.is_none_or(|hash| hash == source))
         });
-        let limit = usize::try_from(page.limit).unwrap();
-        Ok(Listing { items: kept.take(limit).cloned().collect(), next: Some("more".into()), truncated: true })
+        Ok(first_page(kept.cloned(), page))
     }
 
     async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {
@@ -367,7 +380,7 @@ impl redrive::RedriveStore for FakeStore {
         Ok(None)
     }
 
-    async fn redrives(&self, _: Option<&[String]>, _: &Page) -> Result<Listing<redrive::RedriveRow>, StoreError> {
+    async fn redrives(&self, _: &redrive::RedriveFilter, _: &Page) -> Result<Listing<redrive::RedriveRow>, StoreError> {
         Ok(Listing { items: Vec::new(), next: None, truncated: false })
     }
 

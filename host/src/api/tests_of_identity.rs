@@ -192,3 +192,26 @@ async fn who_published_is_noted_and_whether_the_source_is_proven() {
     let (_, shown) = answer(host.request("GET", "/v1/messages/m-7", Some("shop"))).await;
     assert_eq!((&shown["sender"], &shown["source_proven"]), (&json!("other"), &json!(false)));
 }
+
+/// Issue 17: another publisher's deliveries with the id filled the page that was read,
+/// and the message was shown without its own.
+#[tokio::test]
+async fn deliveries_of_other_messages_of_an_id_hide_none() {
+    const OTHERS: i64 = 1_200;
+    for topic in ["order", "secret"] {
+        let mut deliveries: Vec<_> = (0..=OTHERS)
+            .map(|offset| DeliveryRow {
+                message_id: "m-5".into(),
+                source_hash: Some(SourceHash::of("theirs")),
+                ..delivery("stock", topic, 100 + offset)
+            })
+            .collect();
+        deliveries.push(DeliveryRow { source_hash: Some(SourceHash::of("shop")), ..delivery("stock", "order", 5) });
+        let world = World { messages: vec![message_row("order", 5)], deliveries, ..World::default() };
+        let scope: &[&str] = &["order", "stock"];
+        let host = Host::start(world, &[("shop", Role::Viewer, Some(scope))]).await;
+        let (status, shown) = answer(host.request("GET", "/v1/messages/m-5", Some("shop"))).await;
+        let offsets: Vec<_> = shown["deliveries"].as_array().unwrap().iter().map(|one| &one["offset"]).collect();
+        assert_eq!((status, offsets), (200, vec![&json!(5)]), "{topic}");
+    }
+}

@@ -6,9 +6,9 @@ use courier_core::message::Timestamp;
 use serde_json::{Value, json};
 
 use super::auth::{Role, TokenSpec};
-use super::testing::{Host, answer};
+use super::testing::{Host, answer, delivery};
 use super::tests::{guarded, open};
-use crate::store::{HalfMessage, HalfRow, HalfState, OutboxRow, UnheardRow};
+use crate::store::{DeliveryRow, HalfMessage, HalfRow, HalfState, OutboxRow, UnheardRow};
 
 async fn me(host: &Host, cookie: &str) -> (u16, Value) {
     answer(host.request("GET", "/v1/me", None).header("cookie", cookie)).await
@@ -275,6 +275,42 @@ async fn lists_of_trouble_show_what_is_in_scope() {
     assert_eq!((&lanes["items"][0]["head"], &lanes["items"][0]["key"]), (&json!("1-5"), &json!("k")));
     for named in ["/v1/failures?group=other", "/v1/dead-letters?group=other", "/v1/groups/other/parked", "/v1/audit"] {
         assert_eq!(answer(host.request("GET", named, Some("shop"))).await.0, 403, "{named}");
+    }
+}
+
+/// Issue 17: a page was cut before the rows of other topics were taken out, so that its
+/// `next` told a token without groups whether another tenant had the key.
+#[tokio::test]
+async fn the_end_of_a_page_tells_nothing_of_what_is_out_of_scope() {
+    let host = guarded().await;
+    let row = |topic: &str, offset: i64, key: &'static str| DeliveryRow {
+        record_key: Some(key.into()),
+        ..delivery("stock", topic, offset)
+    };
+    host.world.lock().deliveries =
+        vec![row("secret", 9, "theirs"), row("order", 8, "ours"), row("secret", 7, "theirs"), row("secret", 6, "ours")];
+    host.auth.replace(vec![TokenSpec {
+        name: "tenant".into(),
+        role: Role::Viewer,
+        secret: "tenant-secret".into(),
+        topics: Some(vec!["order".into()]),
+        groups: None,
+        sources: None,
+    }]);
+    for (path, wanted) in [
+        ("/v1/deliveries?limit=1", 1),
+        ("/v1/deliveries?limit=1&key=ours", 1),
+        ("/v1/deliveries?limit=1&key=theirs", 0),
+        ("/v1/deliveries?limit=1&message_id=m-9", 0),
+        ("/v1/deliveries?limit=1&group=stock&type=OrderCreated", 1),
+        ("/v1/dead-letters?limit=1", 1),
+        ("/v1/dead-letters?limit=1&topic=dlq.secret.stock", 0),
+        ("/v1/groups/stock/parked?limit=1", 1),
+    ] {
+        let (status, page) = answer(host.request("GET", path, Some("tenant"))).await;
+        let items = page["items"].as_array().unwrap();
+        assert_eq!((status, items.len(), &page["next"]), (200, wanted, &Value::Null), "{path}: {page}");
+        assert!(items.iter().all(|item| item["topic"] == "order"), "{path}: {page}");
     }
 }
 

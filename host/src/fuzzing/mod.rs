@@ -23,7 +23,7 @@ use crate::engine;
 use crate::kafka::header_name;
 use crate::kafka::record::Record;
 use crate::publish::transactions::check_back::CheckUrls;
-use crate::store::redrive::RedriveId;
+use crate::store::redrive::{RedriveFilter, RedriveId};
 use crate::store::troubles::DeadLetterFilter;
 use crate::store::undelivered::UndeliveredFilter;
 use crate::store::{
@@ -149,9 +149,9 @@ pub fn cursor(bytes: &[u8]) {
         refused_or_empty(store.audit_entries(&AuditFilter::default(), page).await.map(|found| found.items.len()));
         refused_or_empty(store.halves(None, None, page).await.map(|found| found.items.len()));
         refused_or_empty(store.delayed(&DelayedFilter::default(), page).await.map(|found| found.items.len()));
-        refused_or_empty(store.redrives(None, page).await.map(|found| found.items.len()));
+        refused_or_empty(store.redrives(&RedriveFilter::default(), page).await.map(|found| found.items.len()));
         refused_or_empty(store.redrive_items(RedriveId(1), page).await.map(|found| found.items.len()));
-        refused_or_empty(store.parked("stock", page).await.map(|found| found.items.len()));
+        refused_or_empty(store.parked("stock", None, page).await.map(|found| found.items.len()));
         refused_or_empty(store.dead_letters(&DeadLetterFilter::default(), page).await.map(|found| found.items.len()));
         refused_or_empty(store.undelivered(&UndeliveredFilter::default(), page).await.map(|found| found.items.len()));
     });

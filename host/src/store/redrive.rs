@@ -169,6 +169,16 @@ pub struct ReplayRange {
     pub to: Offset,
 }
 
+/// Selects redrives by what a token may see.
+#[derive(Clone, Debug, Default)]
+pub struct RedriveFilter {
+    /// Of these groups; `None` for all.
+    pub groups: Option<Vec<String>>,
+    /// Limited to one of these topics; `None` for all. A redrive without a topic
+    /// concerns all topics of its group.
+    pub topics: Option<Vec<String>>,
+}
+
 /// A redrive as people see it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RedriveRow {
@@ -240,9 +250,9 @@ pub trait RedriveStore {
     /// Reads one redrive.
     async fn redrive(&self, id: RedriveId) -> Result<Option<RedriveRow>, StoreError>;
 
-    /// Lists the redrives of these groups, or of all, newest first. Plans that were
-    /// cancelled before they ran are left out.
-    async fn redrives(&self, groups: Option<&[String]>, page: &Page) -> Result<Listing<RedriveRow>, StoreError>;
+    /// Lists redrives, newest first. Plans that were cancelled before they ran are left
+    /// out.
+    async fn redrives(&self, filter: &RedriveFilter, page: &Page) -> Result<Listing<RedriveRow>, StoreError>;
 
     /// Lists the items of a redrive in the order of the plan.
     async fn redrive_items(&self, id: RedriveId, page: &Page) -> Result<Listing<RedriveItemRow>, StoreError>;

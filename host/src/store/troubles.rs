@@ -181,6 +181,8 @@ pub struct DeadLetterFilter {
     pub group: Option<String>,
     /// Of one of these groups (what a token may see).
     pub groups: Option<Vec<String>>,
+    /// Whose delivery is of one of these topics (what a token may see).
+    pub source_topics: Option<Vec<String>>,
     /// Published on this topic.
     pub topic: Option<String>,
     /// Whose delivery was handled since, or was not; `None` means both.
@@ -256,8 +258,10 @@ pub trait FailureStore: Send + Sync {
     /// Clusters the newest failures, final and open.
     async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError>;
 
-    /// Lists the parked lanes of a group, in the order of their heads.
-    async fn parked(&self, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError>;
+    /// Lists the parked lanes of a group on these topics, or on all, in the order of
+    /// their heads.
+    async fn parked(&self, group: &str, topics: Option<&[String]>, page: &Page)
+    -> Result<Listing<LaneRow>, StoreError>;
 
     /// Lists dead letters, newest first.
     async fn dead_letters(&self, filter: &DeadLetterFilter, page: &Page) -> Result<Listing<DeadLetterRow>, StoreError>;

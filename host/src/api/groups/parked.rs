@@ -58,9 +58,7 @@ impl From<LaneRow> for LaneView {
     }
 }
 
-/// The parked lanes of a group, by partition and offset of their heads. A page
-/// of a token that reaches only some topics may have fewer items than its
-/// limit.
+/// The parked lanes of a group, by partition and offset of their heads.
 #[utoipa::path(
     get,
     path = "/v1/groups/{group}/parked",
@@ -80,8 +78,7 @@ pub(in crate::api) async fn parked(
 ) -> Result<Json<List<LaneView>>, Problem> {
     let page = params.only(&["cursor", "limit"])?.page()?;
     super::view::one(&app, &caller, &group).await?;
-    let mut found = app.store.parked(&group, &page).await.map_err(list::refused)?;
-    found.items.retain(|lane| caller.sees_topic(&lane.topic));
+    let found = app.store.parked(&group, caller.topics().as_deref(), &page).await.map_err(list::refused)?;
     let items = found.items.into_iter().map(LaneView::from).collect();
     Ok(Json(List { items, next: found.next, truncated: found.truncated }))
 }

@@ -34,6 +34,7 @@ use crate::api::problem::Problem;
 use crate::rfc3339;
 use crate::store::{
     DeliveryFilter, DeliveryKey, DeliveryRow, HandledAt, LostRangeFilter, MAX_PAGE, MessageRow, Page, PositionRow,
+    SourceHash,
 };
 
 /// The detail of a message whose record the log does not have.
@@ -75,7 +76,7 @@ pub(in crate::api) async fn show(
     let mut messages = which.rows(&app, &caller).await?.into_iter();
     let row = messages.next();
     let others: Vec<MessageRow> = messages.collect();
-    let all = visible_rows(&app, &caller, &which).await?;
+    let all = visible_rows(&app, &caller, &which, row.as_ref()).await?;
     let (rows, foreign): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|delivery| row.as_ref().is_none_or(|row| is_of(delivery, row)));
     let place = match &row {
@@ -212,13 +213,26 @@ fn unknown(id: &str) -> Problem {
     ))
 }
 
-/// The deliveries of a message that the caller may see. One message has a few; an id
-/// of another producer that repeats without end is cut at a page.
-async fn visible_rows(app: &App, caller: &Caller, which: &MessageSelector) -> Result<Vec<DeliveryRow>, Problem> {
-    let filter =
-        DeliveryFilter { message_id: Some(which.id.clone()), groups: caller.groups(), ..DeliveryFilter::default() };
-    let mut rows = app.store.deliveries(&filter, &Page { cursor: None, limit: MAX_PAGE }).await?.items;
-    rows.retain(|row| caller.sees_group(&row.group) && caller.sees_topic(&row.topic) && which.may_mean(row));
+/// The deliveries of the selected messages that the caller may see. One message has a
+/// few; an id that repeats without end is cut at a page. The deliveries of the message
+/// that is shown are read by its topic and source then, since other messages of the id
+/// may fill the page.
+async fn visible_rows(
+    app: &App,
+    caller: &Caller,
+    which: &MessageSelector,
+    shown: Option<&MessageRow>,
+) -> Result<Vec<DeliveryRow>, Problem> {
+    let page = Page { cursor: None, limit: MAX_PAGE };
+    let filter = DeliveryFilter { groups: caller.groups(), topics: caller.topics(), ..which.deliveries() };
+    let found = app.store.deliveries(&filter, &page).await?;
+    let mut rows = found.items;
+    if let (Some(row), Some(_)) = (shown, found.next) {
+        let of_shown =
+            DeliveryFilter { topic: Some(row.topic.clone()), source: Some(SourceHash::of(&row.source)), ..filter };
+        rows.retain(|delivery| !is_of(delivery, row));
+        rows.extend(app.store.deliveries(&of_shown, &page).await?.items);
+    }
     Ok(rows)
 }
 

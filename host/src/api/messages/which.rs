@@ -12,7 +12,7 @@ use crate::api::auth::Caller;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
 use crate::rfc3339;
-use crate::store::{DeliveryRow, Identity, MessageRow, SourceHash};
+use crate::store::{DeliveryFilter, DeliveryRow, Identity, MessageRow, SourceHash};
 
 /// The message that a request names.
 pub(super) struct MessageSelector {
@@ -70,10 +70,14 @@ impl MessageSelector {
         if named { message.to_string() } else { String::new() }
     }
 
-    /// Whether a delivery may belong to a selected message.
-    pub(super) fn may_mean(&self, delivery: &DeliveryRow) -> bool {
-        let same = |source: &String| delivery.source_hash.is_none_or(|hash| hash == SourceHash::of(source));
-        self.topic.as_ref().is_none_or(|topic| *topic == delivery.topic) && self.source.as_ref().is_none_or(same)
+    /// Selects the deliveries that may belong to a selected message.
+    pub(super) fn deliveries(&self) -> DeliveryFilter {
+        DeliveryFilter {
+            message_id: Some(self.id.clone()),
+            topic: self.topic.clone(),
+            source: self.source.as_deref().map(SourceHash::of),
+            ..DeliveryFilter::default()
+        }
     }
 
     fn means(&self, topic: &str, source: &str) -> bool {

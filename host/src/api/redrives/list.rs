@@ -3,16 +3,17 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::view::{RedriveView, is_visible};
+use super::view::RedriveView;
 use crate::api::App;
 use crate::api::auth::{As, Viewer};
 use crate::api::list::{self, List};
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
 use crate::api::problem::Problem;
+use crate::store::redrive::RedriveFilter;
 
-/// Redrives and replays, newest first. A page of a token that reaches only
-/// some topics may have fewer items than its limit.
+/// Redrives and replays, newest first. A token that reaches only some topics sees those
+/// that are limited to one of its topics.
 #[utoipa::path(
     get,
     path = "/v1/redrives",
@@ -29,8 +30,8 @@ pub(in crate::api) async fn list(
     params: Params,
 ) -> Result<Json<List<RedriveView>>, Problem> {
     let page = params.only(&["cursor", "limit"])?.page()?;
-    let found = app.store.redrives(caller.groups().as_deref(), &page).await.map_err(list::refused)?;
-    let items =
-        found.items.iter().filter(|row| is_visible(&caller, row)).map(|row| RedriveView::standing(&app, row)).collect();
+    let filter = RedriveFilter { groups: caller.groups(), topics: caller.topics() };
+    let found = app.store.redrives(&filter, &page).await.map_err(list::refused)?;
+    let items = found.items.iter().map(|row| RedriveView::standing(&app, row)).collect();
     Ok(Json(List { items, next: found.next, truncated: found.truncated }))
 }

@@ -163,7 +163,7 @@ impl ItemView {
 
 /// Whether a caller may see a redrive. A redrive without a topic concerns all topics
 /// of its group.
-pub(super) fn is_visible(caller: &Caller, row: &RedriveRow) -> bool {
+fn is_visible(caller: &Caller, row: &RedriveRow) -> bool {
     let topic = row.topic.as_ref().is_some_and(|topic| caller.sees_topic(topic));
     caller.sees_group(&row.group) && (topic || caller.topics().is_none())
 }

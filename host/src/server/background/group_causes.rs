@@ -16,7 +16,7 @@ use crate::app::kafka_status::KafkaStatus;
 use crate::causes::{Cause, Causes, HELD, NO_BINDING, PARKED_FULL, PAUSED, Subject};
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::attempt::circuit_breaker::Permission;
-use crate::store::redrive::RedriveState;
+use crate::store::redrive::{RedriveFilter, RedriveState};
 use crate::store::{GroupTotals, NodeBinding, Page, PositionRow, SharedStore, StoreError};
 
 /// How often bindings are looked at.
@@ -161,7 +161,7 @@ async fn ask(
             None => causes.clear_code(&subject, NO_OWNER),
         }
     }
-    let redrives = store.redrives(None, &Page { cursor: None, limit: MAX_REDRIVES }).await?;
+    let redrives = store.redrives(&RedriveFilter::default(), &Page { cursor: None, limit: MAX_REDRIVES }).await?;
     for redrive in redrives.items.iter().filter(|redrive| redrive.state == RedriveState::Running) {
         if !bound.contains(redrive.group.as_str()) {
             causes.report(Subject::Redrive(redrive.id.to_string()), nobody_runs_redrive(&redrive.group));

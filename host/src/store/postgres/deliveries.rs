@@ -206,6 +206,10 @@ fn narrow(query: &mut QueryBuilder<Postgres>, table: DeliveryTable, filter: &Del
         query.push(" AND d.position_id IN (SELECT id FROM position WHERE topic = ");
         query.push_bind(clean(topic).into_owned()).push(")");
     }
+    if let Some(topics) = &filter.topics {
+        query.push(" AND d.position_id IN (SELECT id FROM position WHERE topic = ANY(");
+        query.push_bind(topics.clone()).push("))");
+    }
     if let Some(state) = filter.state {
         query.push(" AND d.state = ").push_bind(state.code());
         // A partial index is used only for a condition in its own words.
@@ -233,6 +237,9 @@ fn narrow(query: &mut QueryBuilder<Postgres>, table: DeliveryTable, filter: &Del
         let id = clean(message_id).into_owned();
         query.push(" AND left(d.message_id, 64) = left(").push_bind(id.clone()).push(", 64)");
         query.push(" AND d.message_id = ").push_bind(id);
+    }
+    if let Some(SourceHash(source)) = filter.source {
+        query.push(" AND (d.source_hash = ").push_bind(source).push(" OR d.source_hash IS NULL)");
     }
 }
 

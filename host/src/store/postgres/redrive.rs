@@ -13,8 +13,8 @@ use super::error::at_statement;
 use super::settle_open::expect;
 use super::{PostgresStore, audits, bounded, commit, micros, redrive_items};
 use crate::store::redrive::{
-    CANCELLED, DueItem, ItemAsk, ItemState, NewRedrive, RedriveId, RedriveItemRow, RedriveLease, RedriveRow,
-    RedriveState, RedriveStore, RedriveWish,
+    CANCELLED, DueItem, ItemAsk, ItemState, NewRedrive, RedriveFilter, RedriveId, RedriveItemRow, RedriveLease,
+    RedriveRow, RedriveState, RedriveStore, RedriveWish,
 };
 use crate::store::shared::paging::{number_of, page_of};
 use crate::store::{Listing, MAX_PAGE, Page, StoreError, WriterId};
@@ -88,8 +88,8 @@ impl RedriveStore for PostgresStore {
         bounded(async { find(&mut *self.pool.acquire().await.map_err(at_statement)?, id).await }).await
     }
 
-    async fn redrives(&self, groups: Option<&[String]>, page: &Page) -> Result<Listing<RedriveRow>, StoreError> {
-        bounded(redrives(self, groups, page)).await
+    async fn redrives(&self, filter: &RedriveFilter, page: &Page) -> Result<Listing<RedriveRow>, StoreError> {
+        bounded(redrives(self, filter, page)).await
     }
 
     async fn redrive_items(&self, id: RedriveId, page: &Page) -> Result<Listing<RedriveItemRow>, StoreError> {
@@ -128,17 +128,19 @@ impl RedriveStore for PostgresStore {
 
 async fn redrives(
     store: &PostgresStore,
-    groups: Option<&[String]>,
+    filter: &RedriveFilter,
     page: &Page,
 ) -> Result<Listing<RedriveRow>, StoreError> {
     let limit = page.limit.clamp(1, MAX_PAGE) as usize;
     let rows = sqlx::query(select_redrive!(
-        "WHERE r.id < $1 AND NOT (r.state = 5 AND r.started_at IS NULL) AND ($2::text[] IS NULL OR g.name = ANY($2))
+        "WHERE r.id < $1 AND NOT (r.state = 5 AND r.started_at IS NULL)
+             AND ($2::text[] IS NULL OR g.name = ANY($2)) AND ($4::text[] IS NULL OR r.topic = ANY($4))
          ORDER BY r.id DESC LIMIT $3"
     ))
     .bind(number_of(page.cursor.as_deref())?.unwrap_or(i64::MAX))
-    .bind(groups)
+    .bind(filter.groups.as_deref())
     .bind(i64::try_from(limit + 1).unwrap_or(i64::MAX))
+    .bind(filter.topics.as_deref())
     .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;

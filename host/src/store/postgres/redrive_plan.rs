@@ -87,6 +87,7 @@ async fn replayed(
 async fn found(tx: &mut PgConnection, id: i64, group: i32, filter: &DeliveryFilter) -> Result<(u64, bool), StoreError> {
     let wants_final = matches!(filter.state, None | Some(State::Handled | State::HandleFail));
     let wants_open = matches!(filter.state, None | Some(State::HandleFail | State::PushFail));
+    let positions = positions(tx, group, filter).await?;
     if !wants_final && !wants_open {
         return Ok((0, false));
     }
@@ -95,18 +96,18 @@ async fn found(tx: &mut PgConnection, id: i64, group: i32, filter: &DeliveryFilt
     query.push_bind(id).push(", row_number() OVER (ORDER BY at, position_id, record_offset), position_id, ");
     query.push("record_offset, number, was_final, 1, message_id FROM (SELECT * FROM (");
     if wants_final {
-        push_table(&mut query, group, filter, DeliveryTable::Final);
+        push_table(&mut query, group, &positions, filter, DeliveryTable::Final);
     }
     if wants_final && wants_open {
         query.push(" UNION ALL ");
     }
     if wants_open {
-        push_table(&mut query, group, filter, DeliveryTable::Open);
+        push_table(&mut query, group, &positions, filter, DeliveryTable::Open);
     }
     query.push(") a ORDER BY at, position_id, record_offset LIMIT ").push_bind(i64::from(MAX_PLANNED) + 1).push(") b");
     let inserted = query.build().persistent(false).execute(&mut *tx).await.map_err(at_statement)?.rows_affected();
     if inserted <= u64::from(MAX_PLANNED) {
-        return Ok((inserted, wants_final && is_cut(tx, group, filter).await?));
+        return Ok((inserted, wants_final && is_cut(tx, group, &positions, filter).await?));
     }
     sqlx::query("DELETE FROM redrive_item WHERE redrive_id = $1 AND seq > $2")
         .bind(id)
@@ -117,23 +118,49 @@ async fn found(tx: &mut PgConnection, id: i64, group: i32, filter: &DeliveryFilt
     Ok((u64::from(MAX_PLANNED), true))
 }
 
+/// Reads the positions of a group, on the filter's topic if it names one.
+async fn positions(tx: &mut PgConnection, group: i32, filter: &DeliveryFilter) -> Result<Vec<i64>, StoreError> {
+    sqlx::query_scalar("SELECT id FROM position WHERE group_id = $1 AND ($2::text IS NULL OR topic = $2)")
+        .bind(group)
+        .bind(filter.topic.as_deref().map(clean))
+        .fetch_all(tx)
+        .await
+        .map_err(at_statement)
+}
+
 /// Whether the rows that a filter looks through are more than one plan may.
-async fn is_cut(tx: &mut PgConnection, group: i32, filter: &DeliveryFilter) -> Result<bool, StoreError> {
+async fn is_cut(
+    tx: &mut PgConnection,
+    group: i32,
+    positions: &[i64],
+    filter: &DeliveryFilter,
+) -> Result<bool, StoreError> {
     let mut query = QueryBuilder::<Postgres>::new("SELECT count(*) FROM (");
-    push_slice(&mut query, group, filter, DeliveryTable::Final);
+    push_slice(&mut query, group, positions, filter, DeliveryTable::Final);
     query.push(") s");
     let row = query.build().persistent(false).fetch_one(tx).await.map_err(at_statement)?;
     Ok(row.take::<i64>(0)? >= i64::from(MAX_PLAN_SCAN))
 }
 
-/// Appends the rows of a state and span of time, oldest first. Failed ones are found by their
-/// group. For handled ones there is no index but that by time.
-fn push_slice(query: &mut QueryBuilder<Postgres>, group: i32, filter: &DeliveryFilter, table: DeliveryTable) {
+/// Appends the rows of a group, state and span of time, oldest first. Failed ones are found by
+/// their group. No index of handled ones begins with the group: the server finds them by their
+/// positions or by time, whichever it expects to read less for. Rows of other groups are not
+/// counted in either case; they would hide those of this group.
+fn push_slice(
+    query: &mut QueryBuilder<Postgres>,
+    group: i32,
+    positions: &[i64],
+    filter: &DeliveryFilter,
+    table: DeliveryTable,
+) {
     let (name, at) = (table.name(), table.time());
     query.push("SELECT ").push(at).push(" AS at, position_id, record_offset, number, message_id, type_name, key, ");
     query.push("fingerprint, group_id, state FROM ").push(name).push(" WHERE ");
     match filter.state {
-        Some(State::Handled) => query.push("true"),
+        Some(state @ State::Handled) => {
+            query.push("state = ").push_bind(state.code()).push(" AND position_id = ANY(");
+            query.push_bind(positions.to_vec()).push(")")
+        }
         // A partial index is used only for a condition in its own words.
         None | Some(State::HandleFail) if table == DeliveryTable::Final => {
             query.push("state <> 5 AND state = 4 AND group_id = ").push_bind(group)
@@ -150,10 +177,16 @@ fn push_slice(query: &mut QueryBuilder<Postgres>, group: i32, filter: &DeliveryF
     query.push(" ORDER BY ").push(at).push(" LIMIT ").push_bind(i64::from(MAX_PLAN_SCAN));
 }
 
-fn push_table(query: &mut QueryBuilder<Postgres>, group: i32, filter: &DeliveryFilter, table: DeliveryTable) {
+fn push_table(
+    query: &mut QueryBuilder<Postgres>,
+    group: i32,
+    positions: &[i64],
+    filter: &DeliveryFilter,
+    table: DeliveryTable,
+) {
     query.push("SELECT at, position_id, record_offset, number, ").push(table == DeliveryTable::Final);
     query.push(" AS was_final, message_id FROM (");
-    push_slice(query, group, filter, table);
+    push_slice(query, group, positions, filter, table);
     query.push(") s WHERE group_id = ").push_bind(group);
     if let Some(state) = filter.state {
         query.push(" AND state = ").push_bind(state.code());

@@ -24,8 +24,13 @@ impl FailureStore for PostgresStore {
         bounded(failures(self, filter)).await
     }
 
-    async fn parked(&self, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError> {
-        bounded(parked(self, group, page)).await
+    async fn parked(
+        &self,
+        group: &str,
+        topics: Option<&[String]>,
+        page: &Page,
+    ) -> Result<Listing<LaneRow>, StoreError> {
+        bounded(parked(self, group, topics, page)).await
     }
 
     async fn dead_letters(&self, filter: &DeadLetterFilter, page: &Page) -> Result<Listing<DeadLetterRow>, StoreError> {
@@ -120,7 +125,12 @@ async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failu
 /// Lists parked lanes. The deliveries behind a head are found by their key alone: `+ 0`
 /// keeps the server from an index by which it would read every parked delivery of the
 /// partition.
-async fn parked(store: &PostgresStore, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError> {
+async fn parked(
+    store: &PostgresStore,
+    group: &str,
+    topics: Option<&[String]>,
+    page: &Page,
+) -> Result<Listing<LaneRow>, StoreError> {
     let after = key_of(page.cursor.as_deref())?.unwrap_or((i64::MIN, i64::MIN));
     let limit = page.limit.clamp(1, MAX_PAGE) as usize;
     let rows = sqlx::query(
@@ -134,6 +144,7 @@ async fn parked(store: &PostgresStore, group: &str, page: &Page) -> Result<Listi
              WHERE o.group_id = (SELECT id FROM consumer_group WHERE name = $1)
                  AND o.state <> 2 AND (o.next_attempt_at IS NOT NULL OR o.held)
                  AND (o.position_id, o.record_offset) > ($2, $3)
+                 AND ($6::text[] IS NULL OR o.position_id IN (SELECT id FROM position WHERE topic = ANY($6)))
              ORDER BY o.position_id, o.record_offset LIMIT $4) AS d
          JOIN position p ON p.id = d.position_id ORDER BY d.position_id, d.record_offset",
     )
@@ -142,6 +153,7 @@ async fn parked(store: &PostgresStore, group: &str, page: &Page) -> Result<Listi
     .bind(after.1)
     .bind(i64::try_from(limit + 1).unwrap_or(i64::MAX))
     .bind(i64::from(LANE_COUNTED))
+    .bind(topics)
     .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;
@@ -188,6 +200,9 @@ async fn dead_letters(
     }
     if let Some(groups) = &filter.groups {
         query.push(" AND g.name = ANY(").push_bind(groups.clone()).push(")");
+    }
+    if let Some(topics) = &filter.source_topics {
+        query.push(" AND p.topic = ANY(").push_bind(topics.clone()).push(")");
     }
     if let Some(handled) = filter.handled {
         query.push(if handled { " AND EXISTS (" } else { " AND NOT EXISTS (" });

@@ -121,7 +121,9 @@ pub struct MessageFilter {
     pub to: Option<Timestamp>,
 }
 
-/// Selects deliveries.
+/// Selects deliveries. The store applies what a token may see, and not its caller: a
+/// page that was cut before would hide rows behind those of others, and its `next`
+/// would tell of rows that the token may not see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryFilter {
     /// Of this group.
@@ -130,6 +132,8 @@ pub struct DeliveryFilter {
     pub groups: Option<Vec<String>>,
     /// Of this topic.
     pub topic: Option<String>,
+    /// Of one of these topics (what a token may see).
+    pub topics: Option<Vec<String>>,
     /// In this state.
     pub state: Option<State>,
     /// Of this type.
@@ -140,6 +144,9 @@ pub struct DeliveryFilter {
     pub fingerprint: Option<String>,
     /// Of this message.
     pub message_id: Option<String>,
+    /// Of a message from this source, or in a row of an earlier version, which does not
+    /// have it.
+    pub source: Option<SourceHash>,
     /// Received (open) or settled (final) at or after.
     pub from: Option<Timestamp>,
     /// Received or settled before.

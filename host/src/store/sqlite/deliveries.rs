@@ -73,7 +73,7 @@ impl<'f> Range<'f> {
         table: DeliveryTable,
         filter: &DeliveryFilter,
         after: Option<ListPlace>,
-    ) {
+    ) -> Result<(), StoreError> {
         let time = table.time();
         let name = table.name();
         let index = match self {
@@ -107,6 +107,9 @@ impl<'f> Range<'f> {
             Self::Failed(group) => query.push("state <> 5 AND state = 4 AND group_id = ").push_bind(group),
             Self::Group(group) => query.push("group_id = ").push_bind(group),
         };
+        if matches!(self, Self::Message(_) | Self::Key(_)) {
+            push_scope(query, filter)?;
+        }
         if let Some(from) = filter.from {
             query.push(format_args!(" AND {time} >= ")).push_bind(from.0);
         }
@@ -119,7 +122,34 @@ impl<'f> Range<'f> {
         }
         let slots = if slotted { "s.start_at DESC, " } else { "" };
         query.push(format_args!(" ORDER BY {slots}{time} DESC, position DESC, offset DESC"));
+        Ok(())
     }
+}
+
+/// Appends to a range over all groups which groups, topics and source are meant, so that
+/// the rows of others with the message or key neither fill the slice nor end it. The `+`
+/// keeps the walk in the order of the range's index.
+fn push_scope(query: &mut QueryBuilder<Sqlite>, filter: &DeliveryFilter) -> Result<(), StoreError> {
+    if let Some(group) = &filter.group {
+        query.push(" AND +group_id IN (SELECT id FROM consumer_group WHERE name = ");
+        query.push_bind(clean(group).into_owned()).push(")");
+    }
+    if let Some(groups) = &filter.groups {
+        query.push(" AND +group_id IN (SELECT id FROM consumer_group WHERE name IN (SELECT value FROM json_each(");
+        query.push_bind(json(groups)?).push(")))");
+    }
+    if let Some(topic) = &filter.topic {
+        query.push(" AND +position IN (SELECT id FROM position WHERE topic = ");
+        query.push_bind(clean(topic).into_owned()).push(")");
+    }
+    if let Some(topics) = &filter.topics {
+        query.push(" AND +position IN (SELECT id FROM position WHERE topic IN (SELECT value FROM json_each(");
+        query.push_bind(json(topics)?).push(")))");
+    }
+    if let Some(SourceHash(source)) = filter.source {
+        query.push(" AND (source_hash = ").push_bind(source).push(" OR source_hash IS NULL)");
+    }
+    Ok(())
 }
 
 /// Appends the conditions that the ranges do not have.
@@ -133,6 +163,9 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &DeliveryFilter) -> Res
     if let Some(topic) = &filter.topic {
         query.push(" AND p.topic = ").push_bind(clean(topic).into_owned());
     }
+    if let Some(topics) = &filter.topics {
+        query.push(" AND p.topic IN (SELECT value FROM json_each(").push_bind(json(topics)?).push("))");
+    }
     if let Some(state) = filter.state {
         query.push(" AND d.state = ").push_bind(state.code());
     }
@@ -144,6 +177,9 @@ fn push_filter(query: &mut QueryBuilder<Sqlite>, filter: &DeliveryFilter) -> Res
     }
     if let Some(fingerprint) = &filter.fingerprint {
         query.push(" AND d.fingerprint = ").push_bind(clean(fingerprint).into_owned());
+    }
+    if let Some(SourceHash(source)) = filter.source {
+        query.push(" AND (d.source_hash = ").push_bind(source).push(" OR d.source_hash IS NULL)");
     }
     Ok(())
 }
@@ -227,7 +263,8 @@ impl DeliveryStore for SqliteStore {
 }
 
 impl SqliteStore {
-    /// Reads the groups that a filter allows, for ranges by group.
+    /// Reads the groups that a filter allows and that read one of its topics, for ranges
+    /// by group.
     async fn groups_of(&self, filter: &DeliveryFilter) -> Result<Vec<i64>, StoreError> {
         let mut query = QueryBuilder::new("SELECT id FROM consumer_group WHERE TRUE");
         if let Some(group) = &filter.group {
@@ -235,6 +272,10 @@ impl SqliteStore {
         }
         if let Some(groups) = &filter.groups {
             query.push(" AND name IN (SELECT value FROM json_each(").push_bind(json(groups)?).push("))");
+        }
+        if let Some(topics) = &filter.topics {
+            query.push(" AND id IN (SELECT group_id FROM position WHERE topic IN (SELECT value FROM json_each(");
+            query.push_bind(json(topics)?).push(")))");
         }
         query.build_query_scalar().fetch_all(&self.connections.readers).await.map_err(fault)
     }
@@ -250,7 +291,7 @@ impl SqliteStore {
     ) -> Result<Slice<DeliveryRow>, StoreError> {
         let mut query = QueryBuilder::new("SELECT ");
         query.push(columns(table, "NULL")).push(" FROM (");
-        range.push(&mut query, "f.*", table, filter, after);
+        range.push(&mut query, "f.*", table, filter, after)?;
         query.push(" LIMIT ").push_bind(rows(share)).push(")").push(JOINS).push("WHERE TRUE");
         push_filter(&mut query, filter)?;
         // Without a second ORDER BY, for which SQLite would read and sort the whole slice
@@ -261,7 +302,7 @@ impl SqliteStore {
         let mut ended = None;
         if found.len() < more {
             let mut places = QueryBuilder::new("");
-            range.push(&mut places, &format!("{}, position, offset", table.time()), table, filter, after);
+            range.push(&mut places, &format!("{}, position, offset", table.time()), table, filter, after)?;
             ended = end_of_slice(&self.connections.readers, places, share).await?;
         }
         Ok(Slice { rows: found, ended })

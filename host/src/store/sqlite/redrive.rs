@@ -7,12 +7,12 @@ use courier_core::message::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::columns::{Columns, expect_rows, json, now};
+use super::columns::{Columns, expect_rows, now, optional_json};
 use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits, redrive_items};
 use crate::store::redrive::{
-    CANCELLED, DueItem, ItemAsk, ItemState, NewRedrive, RedriveId, RedriveItemRow, RedriveLease, RedriveRow,
-    RedriveState, RedriveStore, RedriveWish,
+    CANCELLED, DueItem, ItemAsk, ItemState, NewRedrive, RedriveFilter, RedriveId, RedriveItemRow, RedriveLease,
+    RedriveRow, RedriveState, RedriveStore, RedriveWish,
 };
 use crate::store::shared::paging::{number_of, page_of};
 use crate::store::{DeliveryKey, Listing, MAX_PAGE, Page, PositionId, StoreError, WriterId};
@@ -79,15 +79,18 @@ impl RedriveStore for SqliteStore {
         find(&mut *self.connections.readers.acquire().await.map_err(fault)?, id).await
     }
 
-    async fn redrives(&self, groups: Option<&[String]>, page: &Page) -> Result<Listing<RedriveRow>, StoreError> {
+    async fn redrives(&self, filter: &RedriveFilter, page: &Page) -> Result<Listing<RedriveRow>, StoreError> {
         let limit = page.limit.clamp(1, MAX_PAGE) as usize;
         let rows = sqlx::query(select_redrive!(
-            "WHERE r.id < ?1 AND NOT (r.state = 5 AND r.started_at IS NULL) AND (?2 IS NULL OR g.name IN (SELECT value FROM json_each(?2)))
+            "WHERE r.id < ?1 AND NOT (r.state = 5 AND r.started_at IS NULL)
+                 AND (?2 IS NULL OR g.name IN (SELECT value FROM json_each(?2)))
+                 AND (?4 IS NULL OR r.topic IN (SELECT value FROM json_each(?4)))
              ORDER BY r.id DESC LIMIT ?3"
         ))
         .bind(number_of(page.cursor.as_deref())?.unwrap_or(i64::MAX))
-        .bind(groups.map(|groups| json(&groups)).transpose()?)
+        .bind(optional_json(filter.groups.as_deref())?)
         .bind(super::slices::rows(limit + 1))
+        .bind(optional_json(filter.topics.as_deref())?)
         .fetch_all(&self.connections.readers)
         .await
         .map_err(fault)?;

@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
-use super::columns::{Columns, json};
+use super::columns::{Columns, json, optional_json};
 use super::error::fault;
 use super::settle_rows::Line;
 use super::slices::rows;
@@ -96,7 +96,12 @@ impl FailureStore for SqliteStore {
         Ok(Failures { items, truncated })
     }
 
-    async fn parked(&self, group: &str, page: &Page) -> Result<Listing<LaneRow>, StoreError> {
+    async fn parked(
+        &self,
+        group: &str,
+        topics: Option<&[String]>,
+        page: &Page,
+    ) -> Result<Listing<LaneRow>, StoreError> {
         let after = key_of(page.cursor.as_deref())?.unwrap_or((i64::MIN, i64::MIN));
         let limit = page.limit.clamp(1, MAX_PAGE) as usize;
         let found = sqlx::query(
@@ -110,6 +115,8 @@ impl FailureStore for SqliteStore {
                  WHERE group_id = (SELECT id FROM consumer_group WHERE name = ?1)
                      AND state <> 2 AND (next_attempt_at IS NOT NULL OR held = 1)
                      AND (position, offset) > (?2, ?3)
+                     AND (?6 IS NULL OR position IN (
+                         SELECT id FROM position WHERE topic IN (SELECT value FROM json_each(?6))))
                  ORDER BY position, offset LIMIT ?4) d
              JOIN position p ON p.id = d.position ORDER BY d.position, d.offset",
         )
@@ -118,6 +125,7 @@ impl FailureStore for SqliteStore {
         .bind(after.1)
         .bind(rows(limit + 1))
         .bind(i64::from(LANE_COUNTED))
+        .bind(optional_json(topics)?)
         .fetch_all(&self.connections.readers)
         .await
         .map_err(fault)?;
@@ -162,6 +170,9 @@ impl FailureStore for SqliteStore {
         }
         if let Some(groups) = &filter.groups {
             query.push(" AND g.name IN (SELECT value FROM json_each(").push_bind(json(groups)?).push("))");
+        }
+        if let Some(topics) = &filter.source_topics {
+            query.push(" AND p.topic IN (SELECT value FROM json_each(").push_bind(json(topics)?).push("))");
         }
         if let Some(handled) = filter.handled {
             query.push(if handled { " AND EXISTS (" } else { " AND NOT EXISTS (" });
