@@ -422,6 +422,11 @@ mod tests {
             (Draft { headers: vec![header("CE_Time", "x")], ..draft() }, 400, "`CE_Time` belongs to Courier"),
             (Draft { headers: vec![header("content-type", "x")], ..draft() }, 400, "is given twice"),
             (Draft { is_tombstone: true, ..draft() }, 400, "a tombstone has no body"),
+            (
+                Draft { content_type: "Application/CloudEvents+json; charset=utf-8".to_owned(), ..draft() },
+                400,
+                "the body is a whole CloudEvent",
+            ),
             (Draft { id: Some("..".to_owned()), ..draft() }, 400, "not `.` or `..`"),
             (Draft { headers: vec![header("h", ""); 101], ..draft() }, 400, "101 headers"),
             (

@@ -14,6 +14,8 @@ use crate::kafka::{is_attribute, is_hops};
 
 /// The header with the media type of the body.
 const CONTENT_TYPE: &str = "content-type";
+/// The media types of whole CloudEvents begin so.
+const WHOLE_EVENTS: &str = "application/cloudevents";
 /// The header with the message's type.
 const TYPE: &str = "ce_type";
 
@@ -68,7 +70,20 @@ pub fn wrong_type(type_name: &str) -> Option<SendProblem> {
 #[must_use]
 pub fn wrong_content_type(content_type: &str) -> Option<SendProblem> {
     let wrong = content_type.chars().count() > MAX_NAME_CHARS || content_type.chars().any(char::is_control);
-    wrong.then(|| SendProblem::invalid("the content type is not valid"))
+    if wrong {
+        return Some(SendProblem::invalid("the content type is not valid"));
+    }
+    // Whoever reads such a record takes its id and source from the body, which nobody
+    // checked against the sender's token.
+    let is_whole_event =
+        content_type.get(..WHOLE_EVENTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(WHOLE_EVENTS));
+    is_whole_event.then(|| {
+        SendProblem::invalid(format!(
+            "the content type {:?} says that the body is a whole CloudEvent with an id and a source of its own; publish \
+             that event itself, or give its body another content type",
+            shown(content_type)
+        ))
+    })
 }
 
 /// What is wrong with the headers of a sender, if anything is.
