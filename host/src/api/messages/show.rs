@@ -230,8 +230,9 @@ async fn visible_rows(
     if let (Some(row), Some(_)) = (shown, found.next) {
         let of_shown =
             DeliveryFilter { topic: Some(row.topic.clone()), source: Some(SourceHash::of(&row.source)), ..filter };
-        rows.retain(|delivery| !is_of(delivery, row));
-        rows.extend(app.store.deliveries(&of_shown, &page).await?.items);
+        let of_shown = app.store.deliveries(&of_shown, &page).await?.items;
+        rows.retain(|row| of_shown.iter().all(|one| one.key != row.key));
+        rows.extend(of_shown);
     }
     Ok(rows)
 }
