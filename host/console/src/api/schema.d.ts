@@ -279,10 +279,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /**
-         * Deliveries that were given up to a dead-letter topic, newest first. A page of a
-         *     token that reaches only some topics may have fewer items than its limit.
-         */
+        /** Deliveries that were given up to a dead-letter topic, newest first. */
         get: {
             parameters: {
                 query?: {
@@ -426,8 +423,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Deliveries that have a row, newest first, with their attempts. A page of a
-         *     token that reaches only some topics may have fewer items than its limit. Groups
+         * Deliveries that have a row, newest first, with their attempts. Groups
          *     with `trace = "failures"` keep no row of deliveries that were handled at the
          *     first attempt; `not_recorded` names these groups.
          */
@@ -940,11 +936,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /**
-         * The parked lanes of a group, by partition and offset of their heads. A page
-         *     of a token that reaches only some topics may have fewer items than its
-         *     limit.
-         */
+        /** The parked lanes of a group, by partition and offset of their heads. */
         get: {
             parameters: {
                 query?: {
@@ -1194,7 +1186,7 @@ export interface paths {
         };
         /**
          * Ranges of records that Kafka had dropped before a group handled them,
-         *     newest first; the newest thousand that retention has not removed.
+         *     newest first.
          */
         get: {
             parameters: {
@@ -2042,8 +2034,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Redrives and replays, newest first. A page of a token that reaches only
-         *     some topics may have fewer items than its limit.
+         * Redrives and replays, newest first. A token that reaches only some topics sees those
+         *     that are limited to one of its topics.
          */
         get: {
             parameters: {
@@ -2093,7 +2085,8 @@ export interface paths {
          * Plans to run deliveries again: they are selected now, and run once the plan is
          *     run. By default failed deliveries are selected. A replay selects a range of
          *     records instead, including those without a row; it never moves the group's
-         *     position.
+         *     position. A plan that is never run is forgotten after 24 hours. 409 when the group
+         *     has as many redrives that did not end as one group may have (20).
          */
         post: {
             parameters: {
@@ -2196,7 +2189,7 @@ export interface paths {
         post?: never;
         /**
          * Cancels a redrive for good: waiting items are skipped, running ones finish, and
-         *     all results stay.
+         *     all results stay. A plan that never ran loses its items at once.
          */
         delete: {
             parameters: {
@@ -2479,8 +2472,8 @@ export interface paths {
             };
         };
         /**
-         * Signs out: ends the session and removes its cookie. Without a session it does
-         *     nothing.
+         * Signs out: ends the session of the cookie and removes the cookie. Without a session it
+         *     does nothing, nor for a request that shows a token, whose cookie may be another's.
          */
         delete: {
             parameters: {
@@ -2701,7 +2694,8 @@ export interface paths {
         /**
          * Commits a transaction: its messages are durable when this returns, and are sent.
          *     Committing again returns the same. An abandoned transaction can still be committed
-         *     while its records are kept; 409 after a rollback.
+         *     while its records are kept; 409 after a rollback. That of another token needs the role
+         *     operator.
          */
         post: {
             parameters: {
@@ -2761,7 +2755,7 @@ export interface paths {
         put?: never;
         /**
          * Rolls a transaction back: its messages are never sent. Rolling back again returns
-         *     the same; 409 after another end.
+         *     the same; 409 after another end. That of another token needs the role operator.
          */
         post: {
             parameters: {
@@ -3010,7 +3004,8 @@ export interface paths {
         put?: never;
         /**
          * Edits an entry and sends it again: to another topic, with another value or
-         *     with other headers. Its key and id stay.
+         *     with other headers. Its key, id and source stay; 400 for a repair that would change
+         *     them.
          */
         post: {
             parameters: {
@@ -4986,8 +4981,10 @@ export interface components {
             /** @description The new value: any bytes, instead of `body`. */
             body_base64?: string | null;
             /**
-             * @description The new headers of the record, in place of all others. Headers of the message's
-             *     own attributes (`ce_id`, `content-type`) stay unless they are given.
+             * @description The new headers of the record, in place of all others, by the rules of
+             *     `POST /v1/messages`. Of those that carry the message's own attributes, `ce_type`
+             *     and `content-type` may be given; they and all others (`ce_id`, `ce_source`) stay
+             *     otherwise.
              */
             headers?: Record<string, never> | null;
             /** @description The new topic. */
