@@ -56,7 +56,7 @@ pub(super) struct GroupState {
 }
 
 /// The turn of a running read, until it is dropped.
-struct Turn<'a> {
+struct ReadTurn<'a> {
     _own: SemaphorePermit<'a>,
     _of_all: SemaphorePermit<'a>,
 }
@@ -88,12 +88,12 @@ impl GroupState {
 
     /// Waits until one more read may run. The wait counts as time for which the call is
     /// throttled, and is bounded as that is.
-    async fn turn(&self, policy: &Policy, meter: &Arc<Meter>) -> Result<Turn<'_>, String> {
+    async fn turn(&self, policy: &Policy, meter: &Arc<Meter>) -> Result<ReadTurn<'_>, String> {
         // A group waits with its own reads first, so that it has as few places in the queue
         // of all groups as it may have turns.
         let turn = async {
             let own = self.own.acquire().await.ok()?;
-            Some(Turn { _own: own, _of_all: self.all.acquire().await.ok()? })
+            Some(ReadTurn { _own: own, _of_all: self.all.acquire().await.ok()? })
         };
         let may_wait = limits::may_hold(policy.timeout, meter.held());
         let _held = HeldBack::from_now(Arc::clone(meter));

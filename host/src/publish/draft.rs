@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 
 pub use super::header_rules::reserved_header;
 use super::header_rules::{wrong_content_type, wrong_headers, wrong_type};
+pub use super::names::{MAX_HEADERS, MAX_NAME_CHARS, valid_id};
+use super::names::{shown, valid_name};
 pub use super::receipt::{Receipt, SendProblem};
 use crate::kafka::producer::MAX_RECORD_BYTES;
 use crate::kafka::record::{Record, shard_of};
@@ -20,12 +22,8 @@ use crate::store::{Due, Identity, NewMessage, NewOutbound, REFUSED_BODY_BYTES, S
 
 /// Longest topic name that Kafka takes.
 pub const MAX_TOPIC_BYTES: usize = 249;
-/// Longest type, id and source, in characters.
-pub const MAX_NAME_CHARS: usize = 255;
 /// Longest key: longer ones would not fit the stores' indexes.
 pub const MAX_KEY_BYTES: usize = 1_024;
-/// Headers one message may have.
-pub const MAX_HEADERS: usize = 100;
 /// What the broker adds to a record that is alone in its batch.
 pub(super) const BATCH_OVERHEAD: usize = 128;
 /// Largest message with key and headers by default: the default limit of a
@@ -318,24 +316,6 @@ pub(super) fn internal(topic: &str) -> SendProblem {
 pub fn valid_topic(topic: &str) -> bool {
     let taken = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=MAX_TOPIC_BYTES).contains(&topic.len()) && topic.bytes().all(taken) && topic != "." && topic != ".."
-}
-
-pub(super) fn valid_name(name: &str) -> bool {
-    !name.is_empty()
-        // A text has no more characters than bytes, so most names need no count.
-        && (name.len() <= MAX_NAME_CHARS || name.chars().count() <= MAX_NAME_CHARS)
-        && !name.chars().any(char::is_control)
-}
-
-/// Whether a message may have the id. `.` and `..` are steps of a path to every client
-/// of HTTP, so that nobody could ask for the message.
-pub(super) fn valid_id(id: &str) -> bool {
-    valid_name(id) && !matches!(id, "." | "..")
-}
-
-/// The part of a foreign text that may be repeated in an answer or a row.
-pub(super) fn shown(text: &str) -> &str {
-    super::cut(text, MAX_NAME_CHARS)
 }
 
 /// SHA-256 of everything that a repetition must repeat. The length of each part

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use courier_core::message::Header;
 use serde_json::Value;
 
-use super::draft::{MAX_HEADERS, MAX_NAME_CHARS, shown, valid_name};
+use super::names::{MAX_HEADERS, MAX_NAME_CHARS, shown, valid_name};
 use super::receipt::SendProblem;
 use crate::kafka::{is_attribute, is_hops};
 

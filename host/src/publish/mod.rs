@@ -16,6 +16,7 @@ pub mod backlog;
 pub mod draft;
 pub mod header_rules;
 pub mod message_writer;
+mod names;
 pub mod outbox;
 mod receipt;
 pub mod relay;

@@ -7,6 +7,7 @@
 //! since there is always a moment between an owner and the next claim.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use crate::kafka::buffered::TopicPartition;
 
@@ -18,6 +19,16 @@ const ORPHAN_LOOKS: u32 = 5;
 pub struct AssignedPartitions {
     /// Looks in a row that found no owner.
     looks: HashMap<TopicPartition, u32>,
+}
+
+/// What is left to look at of a new consumer's assignment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AssignmentLook {
+    /// Nothing is assigned yet.
+    #[default]
+    Unassigned,
+    At(Instant),
+    Done,
 }
 
 impl AssignedPartitions {

@@ -29,8 +29,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::fences::Fences;
-use self::old_subscription::AssignmentLook;
-use super::assignment::AssignedPartitions;
+use super::assignment::{AssignedPartitions, AssignmentLook};
 use super::claim::{Begun, ClaimedPartition, Claims};
 use super::every;
 use crate::causes::{Cause, Subject};

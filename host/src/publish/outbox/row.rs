@@ -124,8 +124,7 @@ pub(super) fn read(row: SourceRow, name: &str, now: Timestamp) -> Result<Draft, 
     }
     let id = reader.text("id", row.id);
     if id.as_ref().is_some_and(|id| !valid_id(id)) {
-        reader
-            .fault("id", "it has to be 1 to 255 characters without control characters, and not `.` or `..`".to_owned());
+        reader.fault("id", "it has to be 1 to 255 characters, no control characters, and not `.` or `..`".to_owned());
     }
     let id = id.filter(|id| valid_id(id)).unwrap_or_else(|| stand_in(name, seq));
     let topic = reader.text("topic", row.topic).unwrap_or_default();

@@ -8,21 +8,12 @@
 use std::time::{Duration, Instant};
 
 use super::EventConsumer;
+use crate::consume::consumer::assignment::AssignmentLook;
 use crate::kafka::buffered::TopicPartition;
 use crate::kafka::consumer::{ConsumerCommand, ConsumerThread};
 
 /// How long after the first assignment the topics without partitions are looked at.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
-
-/// What is left to look at of a new consumer's assignment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum AssignmentLook {
-    /// Nothing is assigned yet.
-    #[default]
-    Unassigned,
-    At(Instant),
-    Done,
-}
 
 impl EventConsumer {
     /// Joins anew if partitions of other topics than the bound ones are assigned.
