@@ -31,7 +31,7 @@ pub async fn join(store: &SharedStore, node: &str) -> anyhow::Result<Joined> {
             match fate(&holder, &me) {
                 HolderLiveness::Dead => {
                     tracing::info!(node, pid = holder.pid, "an earlier process of this name is gone; taking over");
-                    store.evict(node, &holder).await?;
+                    once_it_answers(|| store.evict(node, &holder)).await?;
                 }
                 HolderLiveness::Alive => anyhow::bail!(
                     "node {node} already runs as process {} on this machine: stop it, or give this one another \
@@ -41,7 +41,7 @@ pub async fn join(store: &SharedStore, node: &str) -> anyhow::Result<Joined> {
                 HolderLiveness::Unknown => {}
             }
         }
-        match store.join(node, &me, LEASE).await {
+        match once_it_answers(|| store.join(node, &me, LEASE)).await {
             Ok(joined) => return Ok(joined),
             // On another machine, or before a reboot: only the end of the lease is certain.
             Err(StoreError::Fenced(why)) if begun.elapsed() < LEASE + RETRY * 4 => {
