@@ -214,30 +214,16 @@ impl MessageView {
     /// dropped the record.
     #[must_use]
     pub fn of_delivery(row: &DeliveryRow) -> Self {
-        Self {
+        let message = Message {
             id: row.message_id.clone(),
-            key: ShownKey::new(row.record_key.as_deref()),
-            source: None,
-            sender: None,
-            source_proven: None,
+            key: row.record_key.clone(),
             topic: row.topic.clone(),
-            type_name: known(&row.type_name),
-            kind: flight::kind_of(row.listener.as_ref()).as_str().to_owned(),
-            time: rfc3339::format(row.record_time),
-            state: State::Committed.as_str(),
-            reason: None,
-            retrying: false,
-            partition: Some(row.partition),
-            offset: Some(row.key.offset.0),
-            content_type: None,
-            headers: None,
-            body: ShownBody::new(None),
-            body_missing: None,
-            deliver_at: None,
-            deliveries: None,
-            warning: None,
-            also: Vec::new(),
-        }
+            type_name: row.type_name.clone(),
+            kind: flight::kind_of(row.listener.as_ref()),
+            time: row.record_time,
+            ..Message::default()
+        };
+        Self::of_record(&message, row.partition, row.key.offset)
     }
 
     /// The same message with its contents.
