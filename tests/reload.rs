@@ -178,8 +178,8 @@ async fn all_handled(host: &Host, groups: &[String], topic: &str, count: usize) 
     }
 }
 
-/// The consumer of an idle group ended without leaving, so that the next one got the
-/// partitions of the old topic and nobody read the new one.
+/// The consumer of an idle group ended without leaving the group. Kafka gave the next
+/// consumer the partitions of the old topic, and no consumer read the new topic.
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_groups_that_are_bound_to_another_topic_run_on_it() {
     let _turn = turn::shared().await;

@@ -50,7 +50,7 @@ pub struct World {
     pub records: HashMap<(String, i64), Message>,
     /// Groups that the API paused.
     pub paused: Vec<(String, String)>,
-    /// Undelivered entries, and the repairs of those that were sent again.
+    /// Undelivered entries, and what each entry that was sent again was repaired to.
     pub undelivered: Vec<UndeliveredRow>,
     pub repaired: Vec<Option<Repaired>>,
     /// Transactions.

@@ -93,8 +93,8 @@ pub trait OutboxStore: Send + Sync + 'static {
     /// that lost the lease does not know it yet.
     async fn take_outbox(&self, shard: (i32, i64), messages: &[NewMessage]) -> Result<Vec<Accepted>, StoreError>;
 
-    /// Reads the state of each message that is COMMITTED or SEND_FAIL for good; `None`
-    /// for one that is under way. A message that retention removed counts as COMMITTED.
+    /// Reads the state of each message that is COMMITTED or SEND_FAIL for good, and `None`
+    /// for each message that is still being sent. A message that retention removed counts as COMMITTED.
     async fn ended(&self, messages: &[Identity]) -> Result<Vec<Option<State>>, StoreError>;
 }
 

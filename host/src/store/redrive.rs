@@ -118,7 +118,7 @@ impl RedriveState {
     }
 }
 
-/// Refuses one more plan of a group of which so many redrives did not end.
+/// Refuses a further plan of a group that has [`MAX_UNFINISHED`] redrives which did not end.
 ///
 /// # Errors
 /// `Conflict` with what makes room.

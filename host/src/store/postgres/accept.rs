@@ -153,8 +153,8 @@ pub(super) async fn accept_locked(
         .collect()
 }
 
-/// The index in a batch of the first message of each identity: of several with one
-/// identity it is the one that is stored.
+/// The index in a batch of the first message of each identity. The first of several
+/// messages with one identity is the message that is stored.
 type Firsts<'i> = HashMap<&'i Identity, usize>;
 
 fn firsts(identities: &[Identity]) -> Firsts<'_> {

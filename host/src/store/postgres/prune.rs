@@ -181,8 +181,8 @@ const CHUNKS: &[&str] = &[
                  WHERE d.position_id = a.position_id AND d.record_offset = a.record_offset)
          ORDER BY a.finished_at LIMIT $2)) AND finished_at < $1",
     super::handled_sets::PRUNE,
-    // A message that has still to be sent stays, also one that is not due yet. The age of a
-    // delayed one counts from the time at which it was due.
+    // Messages that have still to be sent stay, delayed messages among them. The age of a
+    // delayed message counts from the time at which it was due.
     "DELETE FROM message WHERE ctid = ANY (ARRAY (
          SELECT m.ctid FROM message m WHERE m.created_at < $1 AND NOT m.retrying AND coalesce(m.deliver_at, 0) < $1
              AND NOT EXISTS (SELECT FROM outbound o
