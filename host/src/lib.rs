@@ -32,6 +32,7 @@ pub mod said;
 pub mod shutdown;
 pub mod supervise;
 pub mod telemetry;
+mod turns;
 
 #[doc(hidden)]
 pub mod fuzzing;

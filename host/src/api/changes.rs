@@ -9,7 +9,8 @@
 use std::sync::{Arc, LazyLock};
 
 use super::problem::Problem;
-use super::turns::{MAX_WAIT, RequestKind, Turn, Turns};
+use super::request_turns::{MAX_WAIT, RequestKind, RequestTurns};
+use crate::turns::Turn;
 
 /// Small changes of one token that run at once.
 const MAX_CHANGES_EACH: usize = 5;
@@ -19,13 +20,13 @@ const MAX_BULK_CHANGES_EACH: usize = 1;
 const MAX_BULK_CHANGES: usize = 2;
 
 /// The changes of the process.
-static CHANGES: LazyLock<Turns> = LazyLock::new(|| {
+static CHANGES: LazyLock<RequestTurns> = LazyLock::new(|| {
     let advice = "ask for less at once; a redrive runs many deliveries again in one request";
-    Turns::new(RequestKind { plural: "changes", advice }, MAX_CHANGES_EACH, None)
+    RequestTurns::new(RequestKind { plural: "changes", advice }, MAX_CHANGES_EACH, None)
 });
-static BULK_CHANGES: LazyLock<Turns> = LazyLock::new(|| {
+static BULK_CHANGES: LazyLock<RequestTurns> = LazyLock::new(|| {
     let advice = "plan redrives, cancel them and seek one after the other";
-    Turns::new(RequestKind { plural: "bulk changes", advice }, MAX_BULK_CHANGES_EACH, Some(MAX_BULK_CHANGES))
+    RequestTurns::new(RequestKind { plural: "bulk changes", advice }, MAX_BULK_CHANGES_EACH, Some(MAX_BULK_CHANGES))
 });
 
 /// Waits until one more small change of a token may run.

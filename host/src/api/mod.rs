@@ -48,6 +48,7 @@ pub mod problem;
 pub mod rate_limit;
 mod reads;
 pub mod redrives;
+mod request_turns;
 pub mod sessions;
 mod shape;
 pub mod shown;
@@ -68,7 +69,6 @@ mod tests_of_roles;
 #[cfg(test)]
 mod tests_of_undelivered;
 pub mod transactions;
-mod turns;
 pub mod undelivered;
 
 use axum::Router;

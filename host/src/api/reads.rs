@@ -7,15 +7,16 @@
 use std::sync::{Arc, LazyLock};
 
 use super::problem::Problem;
-use super::turns::{MAX_WAIT, RequestKind, Turn, Turns};
+use super::request_turns::{MAX_WAIT, RequestKind, RequestTurns};
+use crate::turns::Turn;
 
 /// Reads of one token that run at once: half of the store's sessions.
 const MAX_READS_EACH: usize = 5;
 
 /// The reads of the process.
-static READS: LazyLock<Turns> = LazyLock::new(|| {
+static READS: LazyLock<RequestTurns> = LazyLock::new(|| {
     let advice = "ask for less at once, or for narrower time windows";
-    Turns::new(RequestKind { plural: "reads", advice }, MAX_READS_EACH, None)
+    RequestTurns::new(RequestKind { plural: "reads", advice }, MAX_READS_EACH, None)
 });
 
 /// Waits until one more read of a token may run.

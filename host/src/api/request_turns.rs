@@ -1,15 +1,12 @@
 //! Bounds the requests of one kind that run at once: those of one token, and those of
 //! all tokens. More wait for their turn, and are refused after a while.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::Problem;
+use crate::turns::{Turn, Turns};
 
 /// How long a request waits for its turn before it is refused.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(10);
@@ -25,57 +22,31 @@ pub(super) struct RequestKind {
     pub(super) advice: &'static str,
 }
 
-/// The running requests of one kind by the name of their token. Names come from the
-/// configuration, which bounds them.
-pub(super) struct Turns {
+/// The running requests of one kind by the name of their token.
+pub(super) struct RequestTurns {
     kind: RequestKind,
     each: usize,
-    all: Option<Arc<Semaphore>>,
-    by_token: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
+    turns: Turns,
 }
 
-/// The turn of a running request, until it is dropped.
-#[derive(Debug)]
-pub struct Turn {
-    _own: OwnedSemaphorePermit,
-    _of_all: Option<OwnedSemaphorePermit>,
-}
-
-impl Turns {
+impl RequestTurns {
     /// Turns of which one token has `each` at once, and all tokens `all` if that is
     /// bounded.
     pub(super) fn new(kind: RequestKind, each: usize, all: Option<usize>) -> Self {
-        Self { kind, each, all: all.map(|all| Arc::new(Semaphore::new(all))), by_token: Mutex::default() }
+        Self { kind, each, turns: Turns::new(each, all) }
     }
 
     /// Waits until one more request of a token may run.
     ///
     /// # Errors
     /// 429 when that took longer than `wait`.
-    pub(super) async fn begin(&self, token: &Arc<str>, wait: Duration) -> Result<Turn, Problem> {
-        let places = Arc::clone(
-            self.by_token.lock().entry(Arc::clone(token)).or_insert_with(|| Arc::new(Semaphore::new(self.each))),
-        );
-        // A token waits with its own requests first, so that it has as few places in the
-        // queue of all tokens as it may have turns.
-        let turn = async {
-            let own = places.acquire_owned().await.ok()?;
-            let of_all = match &self.all {
-                Some(all) => Some(Arc::clone(all).acquire_owned().await.ok()?),
-                None => None,
-            };
-            Some(Turn { _own: own, _of_all: of_all })
-        };
-        // No semaphore is ever closed.
-        tokio::time::timeout(wait, turn).await.ok().flatten().ok_or_else(|| self.refusal(token, wait))
+    pub(super) async fn begin(&self, token: &str, wait: Duration) -> Result<Turn, Problem> {
+        self.turns.of(token).begin(wait).await.ok_or_else(|| self.refusal(token, wait))
     }
 
     fn refusal(&self, token: &str, wait: Duration) -> Problem {
         let (RequestKind { plural, advice }, each) = (self.kind, self.each);
-        let of_all = match &self.all {
-            Some(_) => " or those of other tokens have all turns",
-            None => "",
-        };
+        let of_all = if self.turns.are_shared() { " or those of other tokens have all turns" } else { "" };
         let detail = format!(
             "{plural} of the token `{token}` that run at once are {each} at most{of_all}, and none ended within {wait:?}; \
              {advice}"
@@ -87,6 +58,8 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     const LISTS: RequestKind = RequestKind { plural: "lists", advice: "ask for less at once" };
@@ -94,7 +67,7 @@ mod tests {
     /// The lists of one token kept the sends of another waiting.
     #[tokio::test]
     async fn the_requests_of_one_token_wait_for_each_other_and_for_no_other_token() {
-        let lists = Turns::new(LISTS, 2, None);
+        let lists = RequestTurns::new(LISTS, 2, None);
         let (shop, other): (Arc<str>, Arc<str>) = ("shop".into(), "other".into());
         let first = lists.begin(&shop, MAX_WAIT).await.unwrap();
         let _second = lists.begin(&shop, MAX_WAIT).await.unwrap();
@@ -109,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_token_has_not_all_turns_and_all_tokens_have_no_more_than_there_are() {
-        let lists = Turns::new(LISTS, 1, Some(2));
+        let lists = RequestTurns::new(LISTS, 1, Some(2));
         let tokens: [Arc<str>; 3] = ["shop".into(), "other".into(), "third".into()];
         let soon = Duration::from_millis(1);
         let of_shop = lists.begin(&tokens[0], MAX_WAIT).await.unwrap();

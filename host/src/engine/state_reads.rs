@@ -4,46 +4,34 @@
 //! state in a loop with a `concurrency` of hundreds take all of them, and the sends and
 //! settles of every other group wait for a session until they are refused.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::clock::{HeldBack, Meter};
 use super::{Policy, StateHeld, StateSource, limits};
+use crate::turns::{NamedTurns, Turn, Turns};
 
 /// Reads of one group that run at once.
 const MAX_STATE_READS_EACH: usize = 2;
 /// Reads of all groups that run at once: less than half of the store's ten sessions.
 const MAX_STATE_READS: usize = 4;
 
-/// The running reads of a host. Clones share them.
+/// The running reads of a host, by the names of their groups. Clones share them.
 #[derive(Clone)]
-pub(super) struct StateReads {
-    all: Arc<Semaphore>,
-    /// Names of groups come from the configuration, which bounds them.
-    by_group: Arc<Mutex<HashMap<String, Arc<Semaphore>>>>,
-}
+pub(super) struct StateReads(Arc<Turns>);
 
 impl Default for StateReads {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(MAX_STATE_READS)), by_group: Arc::default() }
+        Self(Arc::new(Turns::new(MAX_STATE_READS_EACH, Some(MAX_STATE_READS))))
     }
 }
 
 impl StateReads {
     /// The state of a group, whose reads take their turns among these.
     pub(super) fn of(&self, group: &str, source: Arc<dyn StateSource>) -> GroupState {
-        let own = Arc::clone(
-            self.by_group
-                .lock()
-                .entry(group.to_owned())
-                .or_insert_with(|| Arc::new(Semaphore::new(MAX_STATE_READS_EACH))),
-        );
-        GroupState { source, own, all: Arc::clone(&self.all) }
+        GroupState { source, turns: self.0.of(group) }
     }
 }
 
@@ -51,14 +39,7 @@ impl StateReads {
 #[derive(Clone)]
 pub(super) struct GroupState {
     source: Arc<dyn StateSource>,
-    own: Arc<Semaphore>,
-    all: Arc<Semaphore>,
-}
-
-/// The turn of a running read, until it is dropped.
-struct ReadTurn<'a> {
-    _own: SemaphorePermit<'a>,
-    _of_all: SemaphorePermit<'a>,
+    turns: NamedTurns,
 }
 
 impl GroupState {
@@ -88,17 +69,10 @@ impl GroupState {
 
     /// Waits until one more read may run. The wait counts as time for which the call is
     /// throttled, and is bounded as that is.
-    async fn turn(&self, policy: &Policy, meter: &Arc<Meter>) -> Result<ReadTurn<'_>, String> {
-        // A group waits with its own reads first, so that it has as few places in the queue
-        // of all groups as it may have turns.
-        let turn = async {
-            let own = self.own.acquire().await.ok()?;
-            Some(ReadTurn { _own: own, _of_all: self.all.acquire().await.ok()? })
-        };
+    async fn turn(&self, policy: &Policy, meter: &Arc<Meter>) -> Result<Turn, String> {
         let may_wait = limits::may_hold(policy.timeout, meter.held());
         let _held = HeldBack::from_now(Arc::clone(meter));
-        // No semaphore is ever closed.
-        tokio::time::timeout(may_wait, turn).await.ok().flatten().ok_or_else(|| {
+        self.turns.begin(may_wait).await.ok_or_else(|| {
             format!(
                 "reads of state wait for each other ({MAX_STATE_READS_EACH} of one group and {MAX_STATE_READS} of all run \
                  at once), and this call waited for its turn as long as it may: read less state, or lower the \

@@ -14,9 +14,9 @@ use crate::api::App;
 use crate::api::answers::Asker;
 use crate::api::problem::Problem;
 use crate::api::sessions::{self, SessionSecret};
-use crate::api::turns::Turn;
 use crate::api::{changes, rate_limit, reads};
 use crate::store::StoreError;
+use crate::turns::Turn;
 
 /// The credential that admitted a caller, so that an endless response can check it
 /// again.
