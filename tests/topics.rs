@@ -298,23 +298,42 @@ async fn one_of_two_installations_with_the_same_node_name_stands_back() {
     wait_handled(back, &group, "message", 20).await;
 }
 
+/// A client in a group that is no host, until it is stopped.
+struct Stranger {
+    stop: std::sync::mpsc::Sender<()>,
+    polling: std::thread::JoinHandle<()>,
+}
+
+impl Stranger {
+    fn join(group: &str, topic: &str, assignor: &str) -> Self {
+        let mut config = config(kafka().bootstrap());
+        config.set("group.id", group).set("client.id", "stranger").set("session.timeout.ms", "6000");
+        config.set("partition.assignment.strategy", assignor);
+        let consumer: BaseConsumer = config.create().unwrap();
+        consumer.subscribe(&[topic]).unwrap();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let polling = std::thread::spawn(move || {
+            while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                let _ = consumer.poll(Duration::from_millis(100));
+            }
+            consumer.unsubscribe();
+        });
+        Self { stop, polling }
+    }
+
+    fn leave(self) {
+        self.stop.send(()).unwrap();
+        self.polling.join().unwrap();
+    }
+}
+
 /// A client with another assignor holds the group.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_assignor_that_holds_the_group_is_named() {
     let _turn = turn::shared().await;
     let topic = create_topic(kafka().bootstrap(), "foreign", 1).await;
     let group = unique("foreign");
-    let mut foreign = config(kafka().bootstrap());
-    foreign.set("group.id", &group).set("partition.assignment.strategy", "range").set("session.timeout.ms", "6000");
-    let foreign: BaseConsumer = foreign.create().unwrap();
-    foreign.subscribe(&[&topic]).unwrap();
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let polling = std::thread::spawn(move || {
-        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-            let _ = foreign.poll(Duration::from_millis(100));
-        }
-        foreign.unsubscribe();
-    });
+    let stranger = Stranger::join(&group, &topic, "range");
     let log = courier_tests::kafka_client::producer(&config(kafka().bootstrap()));
     produce(&log, &topic, None, &[("ce_id", "message-0")], &script("ok")).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -323,9 +342,38 @@ async fn a_foreign_assignor_that_holds_the_group_is_named() {
         if host.log().contains("assignor range") { Ok(()) } else { Err(host.log_tail()) }
     })
     .await;
-    stop.send(()).unwrap();
-    polling.join().unwrap();
+    stranger.leave();
     wait_handled(&host, &group, "message", 1).await;
+}
+
+/// Issue 16: a partition whose last owner lives, and which Kafka has given to a client
+/// that is no host, had a lag and no cause.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_that_was_given_a_partition_is_named() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "stranger", 2).await;
+    let group = unique("stranger");
+    let host = Host::scripted("host-1", Store::Sqlite, &group, &topic, "").await;
+    for partition in 0..2 {
+        fill(&topic, partition, &format!("first-{partition}"), 1).await;
+    }
+    wait_handled(&host, &group, "first", 2).await;
+    let stranger = Stranger::join(&group, &topic, "cooperative-sticky");
+    let cause = async || {
+        let (_, overview) = host.request(Method::GET, "/v1/overview", None).await;
+        let mut items = overview["attention"].as_array().cloned().unwrap_or_default().into_iter();
+        items.find(|item| item["cause"]["code"] == "no_owner")
+    };
+    let told =
+        wait_until("attention names the stranger", SOON, async || cause().await.ok_or_else(|| host.log_tail())).await;
+    let why = told.to_string();
+    assert!(why.contains("1 partition is owned by no live node: stranger-"), "{why}");
+    stranger.leave();
+    for partition in 0..2 {
+        fill(&topic, partition, &format!("second-{partition}"), 1).await;
+    }
+    wait_handled(&host, &group, "second", 2).await;
+    wait_until("the cause is gone", SOON, async || cause().await.map_or(Ok(()), |item| Err(item.to_string()))).await;
 }
 
 /// A replay over types that the binding passes over.

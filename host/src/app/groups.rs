@@ -20,6 +20,7 @@ use crate::consume::attempt::delivery::dead_letter_topic;
 use crate::consume::attempt::plugin_versions::PluginVersions;
 use crate::consume::owner::reruns;
 use crate::consume::{NodeContext, RunningGroup};
+use crate::kafka::log_reader::{GroupInfo, LogError};
 use crate::publish::draft::MAX_TOPIC_BYTES;
 use crate::store::{AskedLately, NodeBinding};
 
@@ -259,6 +260,30 @@ impl RunningGroups {
             Permission::Full(_) => Some(UNDELIVERED_FULL),
             Permission::Closed { verdict, .. } => Some(verdict.as_str()),
         }
+    }
+
+    /// The name of this node.
+    #[must_use]
+    pub fn own_node(&self) -> &str {
+        &self.node.tools.node
+    }
+
+    /// Group, topic and partition of each owner that runs on this node.
+    #[must_use]
+    pub fn owned_partitions(&self) -> HashSet<(String, String, i32)> {
+        let of = |bound: &Arc<RunningBinding>| {
+            let group = bound.binding.group.clone();
+            bound.owned().into_iter().map(move |place| (group.clone(), place.topic.to_string(), place.partition))
+        };
+        self.bound().iter().flat_map(of).collect()
+    }
+
+    /// Who is in the consumer group of a group now.
+    ///
+    /// # Errors
+    /// When Kafka does not answer.
+    pub async fn members(&self, group: &str) -> Result<GroupInfo, LogError> {
+        self.node.tools.log.group(group).await
     }
 
     /// Partitions of this node that parked rows have stopped.

@@ -170,6 +170,13 @@ impl RunningBinding {
         standing.push((place, full));
     }
 
+    /// The partitions that have an owner here.
+    #[must_use]
+    pub fn owned(&self) -> Vec<TopicPartition> {
+        let standing = self.standing.lock();
+        standing.iter().filter(|(_, full)| full.has_changed().is_ok()).map(|(place, _)| place.clone()).collect()
+    }
+
     /// The partitions that too many parked rows have stopped.
     #[must_use]
     pub fn parked_full(&self) -> Vec<TopicPartition> {

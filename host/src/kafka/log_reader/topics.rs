@@ -1,6 +1,6 @@
 //! Which topics there are, and who is in a group.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rdkafka::consumer::Consumer;
@@ -26,6 +26,29 @@ pub struct GroupInfo {
     pub protocol: String,
     /// The ids of its members.
     pub members: Vec<String>,
+}
+
+impl GroupInfo {
+    /// Whether a member joined under this instance id.
+    #[must_use]
+    pub fn has_instance(&self, instance: &str) -> bool {
+        self.members.iter().any(|member| is_of(member, instance))
+    }
+
+    /// The members that joined under none of these instance ids.
+    #[must_use]
+    pub fn other_than(&self, instances: &HashSet<String>) -> Vec<&str> {
+        let is_other = |member: &&str| !instances.iter().any(|instance| is_of(member, instance));
+        self.members.iter().map(String::as_str).filter(is_other).collect()
+    }
+}
+
+/// Whether a member's id is made of this instance's: Kafka appends a UUID.
+fn is_of(member: &str, instance: &str) -> bool {
+    member
+        .strip_prefix(instance)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .is_some_and(|id| uuid::Uuid::try_parse(id).is_ok())
 }
 
 impl LogReader {
@@ -101,5 +124,18 @@ impl LogReader {
             Ok(GroupInfo { protocol: found.protocol().to_owned(), members })
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_known_by_the_instance_that_its_id_begins_with() {
+        let id = "0198c9d2-6f3a-7c11-8a51-0c9a3b1f4e22";
+        assert!(is_of(&format!("host-1-{id}"), "host-1"));
+        assert!(!is_of(&format!("host-1-{id}"), "host"));
+        assert!(!is_of("courier-host-1", "courier"));
     }
 }

@@ -16,6 +16,7 @@ use crate::app::kafka_status::KafkaStatus;
 use crate::causes::{Cause, Causes, HELD, NO_BINDING, PARKED_FULL, PAUSED, Subject};
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::attempt::circuit_breaker::Permission;
+use crate::server::background::unowned;
 use crate::store::redrive::{RedriveFilter, RedriveState};
 use crate::store::{GroupTotals, NodeBinding, Page, PositionRow, SharedStore, StoreError};
 
@@ -32,9 +33,6 @@ const MAX_UNREAD: usize = 1_000;
 
 /// Where logs end, by topic and partition.
 type LogEndsByPartition = HashMap<(String, i32), Offset>;
-
-/// The code of the cause that no live node owns a partition.
-const NO_OWNER: &str = "no_owner";
 
 /// Looks until it is dropped with its task.
 pub async fn watch(store: SharedStore, fleet: Arc<RunningGroups>, heard: Arc<KafkaStatus>, causes: Causes) {
@@ -148,19 +146,9 @@ async fn ask(
         report_group(totals, bound.contains(totals.group.as_str()), lag(&totals.group, &positions, ends), causes);
     }
     report_paused(store.paused().await?, fleet, causes);
-    let live: HashSet<String> =
-        store.nodes().await?.into_iter().filter(|node| node.live).map(|node| node.name).collect();
     report_unread(store, unread(&positions, &bindings), &with_open, ends, reported, causes).await?;
-    // Where no lease is renewed, the store is in the way and says so itself:
-    // nothing follows about what Kafka has given to whom.
-    let unowned = if live.is_empty() { BTreeMap::new() } else { unowned(&positions, &bindings, &live) };
-    for group in &bound {
-        let subject = Subject::Group((*group).to_owned());
-        match unowned.get(*group) {
-            Some(count) => causes.report(subject, no_owner(group, *count)),
-            None => causes.clear_code(&subject, NO_OWNER),
-        }
-    }
+    let live = store.nodes().await?.into_iter().filter(|node| node.live).map(|node| node.name).collect();
+    unowned::report(fleet, &positions, &bindings, &live, causes).await;
     let redrives = store.redrives(&RedriveFilter::default(), &Page { cursor: None, limit: MAX_REDRIVES }).await?;
     for redrive in redrives.items.iter().filter(|redrive| redrive.state == RedriveState::Running) {
         if !bound.contains(redrive.group.as_str()) {
@@ -348,35 +336,6 @@ fn nobody_reads_on(row: &PositionRow, lag: i64) -> Cause {
     .with("lag", lag)
 }
 
-fn no_owner(group: &str, count: usize) -> Cause {
-    let partitions = if count == 1 { "1 partition is".to_owned() } else { format!("{count} partitions are") };
-    Cause::new(
-        NO_OWNER,
-        format!(
-            "{partitions} owned by no live node: Kafka has given them to none; a consumer that is no Courier host may be \
-             a member of consumer group {group}"
-        ),
-    )
-    .with("partitions", count)
-}
-
-/// Partitions of bound topics that no live node owns, by group.
-fn unowned<'p>(
-    positions: &'p [PositionRow],
-    bindings: &BTreeSet<NodeBinding>,
-    live: &HashSet<String>,
-) -> BTreeMap<&'p str, usize> {
-    let mut unowned = BTreeMap::new();
-    for row in positions.iter().filter(|row| row.listener.is_none()) {
-        let is_bound = bindings.iter().any(|binding| binding.group == row.group && binding.topic == row.topic);
-        let is_owned = row.node.as_ref().is_some_and(|node| live.contains(node));
-        if is_bound && !is_owned {
-            *unowned.entry(row.group.as_str()).or_default() += 1;
-        }
-    }
-    unowned
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -453,22 +412,6 @@ mod tests {
         causes.report(subject.clone(), cause);
         let why = causes.of(&subject).unwrap().why;
         assert!(why.starts_with("1 record waits in partition 0 of topic order"), "{why}");
-    }
-
-    #[test]
-    fn a_partition_of_a_bound_topic_needs_a_live_owner() {
-        let heard = PositionRow { listener: Some("gone".into()), ..row(5, "stock", "order", Some("gone")) };
-        let positions = [
-            row(0, "stock", "order", Some("host-1")),
-            row(1, "stock", "order", Some("gone")),
-            row(2, "stock", "order", None),
-            row(3, "stock", "refund", None),
-            row(4, "mail", "order", None),
-            heard,
-        ];
-        let bindings = BTreeSet::from([NodeBinding { group: "stock".into(), topic: "order".into(), types: None }]);
-        let live = HashSet::from(["host-1".to_owned()]);
-        assert_eq!(unowned(&positions, &bindings, &live), BTreeMap::from([("stock", 2)]));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod statistics;
 pub(super) mod store_watch;
 mod topic_ids;
 mod topic_limits;
+mod unowned;
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -47,7 +47,7 @@ impl EventConsumer {
             self.stands_still(cause.clone());
             tokio::time::sleep(LOOK).await;
             match self.node.tools.log.group(&self.name).await {
-                Ok(group) if group.members.iter().any(|member| is_of(member, &name)) => {}
+                Ok(group) if group.has_instance(&name) => {}
                 Ok(_) => break,
                 Err(error) => tracing::debug!(group = self.name, %error, "cannot look who is in the group"),
             }
@@ -80,26 +80,5 @@ impl EventConsumer {
         if self.foreign.take().is_some() {
             self.goes_on();
         }
-    }
-}
-
-/// Whether a member's id is made of this instance's: Kafka appends a UUID.
-fn is_of(member: &str, instance: &str) -> bool {
-    member
-        .strip_prefix(instance)
-        .and_then(|rest| rest.strip_prefix('-'))
-        .is_some_and(|id| uuid::Uuid::try_parse(id).is_ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_member_is_known_by_the_instance_that_its_id_begins_with() {
-        let id = "0198c9d2-6f3a-7c11-8a51-0c9a3b1f4e22";
-        assert!(is_of(&format!("host-1-{id}"), "host-1"));
-        assert!(!is_of(&format!("host-1-{id}"), "host"));
-        assert!(!is_of("courier-host-1", "courier"));
     }
 }
