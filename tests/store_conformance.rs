@@ -351,6 +351,7 @@ on_both_dialects! {
         the_oldest_sessions_of_a_token_end_past_its_bound
         minutes_are_summed_over_processes_and_written_again_without_harm
         failures_are_put_together_by_fingerprint
+        failures_of_another_topic_hide_none
         parked_lanes_are_listed_by_their_heads
         a_dead_letter_is_known_with_its_outcome
         letters_of_one_id_and_two_sources_have_fates_of_their_own;

@@ -104,6 +104,33 @@ pub async fn failures_are_put_together_by_fingerprint(database: Database) {
     assert_eq!(count(FailureFilter { topics: Some(vec!["none".into()]), ..FailureFilter::default() }).await, [0u64; 0]);
 }
 
+/// Issue 17: the topics were filtered after the limit, so that a neighbour's failures in
+/// a shared group hid those that a token may see.
+pub async fn failures_of_another_topic_hide_none(database: Database) {
+    const NEWER: i64 = 5_001;
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(1, vec![failed(0)]).await;
+    let mut neighbour = Owner::on_topic(&store, owner.writer, GROUP, "refund").await;
+    for first in (1..NEWER).step_by(1_000) {
+        let past = (first + 1_000).min(NEWER);
+        neighbour.settle(past, (first..past).map(failed).collect()).await;
+    }
+    let found = async |filter: FailureFilter| {
+        let found = store.failures(&filter).await.unwrap();
+        (found.items.iter().map(|one| one.count).sum::<u64>(), found.truncated)
+    };
+    assert!(found(FailureFilter::default()).await.1, "there are more than are read");
+    let seen = FailureFilter { topics: Some(vec![owner.topic.clone()]), ..FailureFilter::default() };
+    assert_eq!(found(seen).await, (1, false));
+    let asked = FailureFilter { topic: Some(owner.topic.clone()), ..FailureFilter::default() };
+    assert_eq!(found(asked).await, (1, false));
+    let other = FailureFilter { type_name: Some("none".into()), ..FailureFilter::default() };
+    assert_eq!(found(other).await, (0, false));
+    let other = FailureFilter { fingerprint: Some("none".into()), ..FailureFilter::default() };
+    assert_eq!(found(other).await, (0, false));
+}
+
 pub async fn parked_lanes_are_listed_by_their_heads(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;

@@ -10,7 +10,7 @@ use courier_core::status::State;
 
 use super::Database;
 use super::owner::{
-    GROUP, LEASE, Owner, RECORD_TIME, at, failed, handled, key_of, reopened, retrying, unlisted, waiting,
+    GROUP, LEASE, Owner, RECORD_TIME, TOPIC, at, failed, handled, key_of, reopened, retrying, unlisted, waiting,
 };
 
 const LATER: Timestamp = Timestamp(i64::MAX / 2);
@@ -30,7 +30,7 @@ async fn in_set(owner: &Owner, end: i64) -> Vec<i64> {
 pub async fn what_is_handled_at_once_has_a_bit_and_no_row(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
-    assert!(store.groups_with_sets().await.unwrap().is_empty());
+    assert!(store.groups_with_sets(None).await.unwrap().is_empty());
     owner.settle(3, vec![unlisted(0), unlisted(1), failed(2), unlisted(4), unlisted(7)]).await;
     assert_eq!(in_set(&owner, 10).await, [0, 1, 4, 7]);
     assert_eq!(owner.listed(&Default::default(), 10).await, [2], "only the failed one has a row");
@@ -38,7 +38,10 @@ pub async fn what_is_handled_at_once_has_a_bit_and_no_row(database: Database) {
     assert_eq!((found.node.as_deref(), found.version.as_deref()), (Some("host-1"), Some(super::owner::VERSION)));
     assert!(found.from <= at(4) && at(5) <= found.to, "its time lies in its window: {found:?}");
     assert_eq!(owner.totals().await, (0, 0, 0, 0, 4, 1));
-    assert_eq!(store.groups_with_sets().await.unwrap(), [GROUP]);
+    assert_eq!(store.groups_with_sets(None).await.unwrap(), [GROUP]);
+    let of = async |topic: &str| store.groups_with_sets(Some(&[topic.to_owned()])).await.unwrap();
+    assert_eq!(of(TOPIC).await, [GROUP]);
+    assert!(of("of-nobody").await.is_empty(), "who sees other topics alone hears nothing of the group");
     let nobody = DeliveryKey { position: courier::store::PositionId(987_654), offset: Offset(1) };
     assert_eq!(store.handled_at(&[nobody]).await.unwrap(), [None]);
 }

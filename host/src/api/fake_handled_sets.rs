@@ -23,7 +23,7 @@ impl HandledSetStore for FakeStore {
         Ok(keys.iter().map(|key| world.sets.handled.get(key).cloned()).collect())
     }
 
-    async fn groups_with_sets(&self) -> Result<Vec<String>, StoreError> {
+    async fn groups_with_sets(&self, _: Option<&[String]>) -> Result<Vec<String>, StoreError> {
         Ok(self.read()?.sets.groups.clone())
     }
 

@@ -60,9 +60,9 @@ pub trait HandledSetStore: Send + Sync {
     /// this.
     async fn handled_at(&self, keys: &[DeliveryKey]) -> Result<Vec<Option<HandledAt>>, StoreError>;
 
-    /// Lists the groups that have handled sets, whose deliveries lists and searches do
-    /// not find.
-    async fn groups_with_sets(&self) -> Result<Vec<String>, StoreError>;
+    /// Lists the groups that have handled sets of these topics, or of any: lists and
+    /// searches do not find their deliveries.
+    async fn groups_with_sets(&self, topics: Option<&[String]>) -> Result<Vec<String>, StoreError>;
 
     /// Joins segments of one position whose window has passed, and returns whether there
     /// were any.

@@ -63,7 +63,7 @@ impl NotRecordedView {
 
 /// The groups that the caller may see and that have handled sets.
 pub(in crate::api) async fn groups(app: &App, caller: &Caller) -> Result<Vec<String>, Problem> {
-    let mut groups = app.store.groups_with_sets().await?;
+    let mut groups = app.store.groups_with_sets(caller.topics().as_deref()).await?;
     groups.retain(|group| caller.sees_group(group));
     Ok(groups)
 }

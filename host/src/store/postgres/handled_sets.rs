@@ -339,13 +339,14 @@ impl HandledSetStore for PostgresStore {
         bounded(handled_at(self, keys)).await
     }
 
-    async fn groups_with_sets(&self) -> Result<Vec<String>, StoreError> {
+    async fn groups_with_sets(&self, topics: Option<&[String]>) -> Result<Vec<String>, StoreError> {
         let read = sqlx::query(
             "SELECT g.name FROM consumer_group g WHERE EXISTS (
-                 SELECT FROM position p WHERE p.group_id = g.id
+                 SELECT FROM position p WHERE p.group_id = g.id AND ($1::text[] IS NULL OR p.topic = ANY($1))
                      AND EXISTS (SELECT FROM handled_set h WHERE h.position_id = p.id))
              ORDER BY g.name",
         )
+        .bind(topics)
         .fetch_all(&self.pool);
         bounded(async { read.await.map_err(at_statement) }).await?.iter().map(|row| row.take(0)).collect()
     }

@@ -42,6 +42,25 @@ fn key(row: &PgRow) -> Result<DeliveryKey, StoreError> {
     Ok(DeliveryKey { position: PositionId(row.take("position_id")?), offset: row.offset("record_offset")? })
 }
 
+/// Narrows the failures before they are counted against the limit: those that the
+/// filter passes over would push out what was asked for, and tell by `truncated` of
+/// rows that the caller may not see.
+fn among(query: &mut QueryBuilder<Postgres>, filter: &FailureFilter) {
+    let asked = filter.topic.clone().map(|topic| vec![topic]);
+    for topics in asked.iter().chain(&filter.topics) {
+        query
+            .push(" AND d.position_id = ANY(ARRAY(SELECT id FROM position WHERE topic = ANY(")
+            .push_bind(topics.clone())
+            .push(")))");
+    }
+    if let Some(type_name) = &filter.type_name {
+        query.push(" AND d.type_name = ").push_bind(clean(type_name).into_owned());
+    }
+    if let Some(fingerprint) = &filter.fingerprint {
+        query.push(" AND d.fingerprint = ").push_bind(clean(fingerprint).into_owned());
+    }
+}
+
 async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failures, StoreError> {
     let mut groups = QueryBuilder::<Postgres>::new("SELECT id FROM consumer_group WHERE true");
     if let Some(group) = &filter.group {
@@ -78,6 +97,7 @@ async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failu
         if let Some(to) = filter.to {
             query.push(" AND d.").push(at).push(" < ").push_bind(to.0);
         }
+        among(&mut query, filter);
         query.push(" ORDER BY d.").push(at).push(" DESC LIMIT ").push_bind(i64::try_from(share).unwrap_or(i64::MAX));
         query.push(") x JOIN position p ON p.id = x.position_id LEFT JOIN word v ON v.id = x.version_id");
         let rows = query.build().persistent(false).fetch_all(&store.pool).await.map_err(at_statement)?;

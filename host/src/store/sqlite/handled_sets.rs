@@ -10,7 +10,7 @@ use sqlx::{Arguments, QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
 use super::bulk::Bulk;
-use super::columns::{Columns, expect_rows, json, now};
+use super::columns::{Columns, expect_rows, json, now, optional_json};
 use super::error::{commit_fault, fault};
 use super::words::SqliteWords;
 use crate::store::handled_sets::{
@@ -329,12 +329,14 @@ impl HandledSetStore for SqliteStore {
         Ok(told)
     }
 
-    async fn groups_with_sets(&self) -> Result<Vec<String>, StoreError> {
+    async fn groups_with_sets(&self, topics: Option<&[String]>) -> Result<Vec<String>, StoreError> {
         sqlx::query_scalar(
             "SELECT g.name FROM consumer_group g WHERE EXISTS (
-                 SELECT 1 FROM position p CROSS JOIN handled_set h ON h.position = p.id WHERE p.group_id = g.id)
+                 SELECT 1 FROM position p CROSS JOIN handled_set h ON h.position = p.id WHERE p.group_id = g.id
+                     AND (?1 IS NULL OR p.topic IN (SELECT value FROM json_each(?1))))
              ORDER BY g.name",
         )
+        .bind(optional_json(topics)?)
         .fetch_all(&self.connections.readers)
         .await
         .map_err(fault)

@@ -29,6 +29,24 @@ fn key(columns: &mut Columns<'_>) -> Result<DeliveryKey, StoreError> {
     Ok(DeliveryKey { position: PositionId(columns.take()?), offset: columns.offset()? })
 }
 
+/// Narrows the failures before they are counted against the limit: those that the
+/// filter passes over would push out what was asked for, and tell by `truncated` of
+/// rows that the caller may not see.
+fn among(query: &mut QueryBuilder<Sqlite>, filter: &FailureFilter) -> Result<(), StoreError> {
+    let asked = filter.topic.clone().map(|topic| vec![topic]);
+    for topics in asked.iter().chain(&filter.topics) {
+        query.push(" AND position IN (SELECT id FROM position WHERE topic IN (SELECT value FROM json_each(");
+        query.push_bind(json(topics)?).push(")))");
+    }
+    if let Some(type_name) = &filter.type_name {
+        query.push(" AND type_name = ").push_bind(clean(type_name).into_owned());
+    }
+    if let Some(fingerprint) = &filter.fingerprint {
+        query.push(" AND fingerprint = ").push_bind(clean(fingerprint).into_owned());
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl FailureStore for SqliteStore {
     async fn failures(&self, filter: &FailureFilter) -> Result<Failures, StoreError> {
@@ -58,6 +76,7 @@ impl FailureStore for SqliteStore {
                 if let Some(to) = filter.to {
                     query.push(format_args!(" AND {at} < ")).push_bind(to.0);
                 }
+                among(&mut query, filter)?;
                 query.push(format_args!(" ORDER BY {at} DESC LIMIT ")).push_bind(rows(share));
                 query.push(") d JOIN position p ON p.id = d.position LEFT JOIN word v ON v.id = d.version");
                 let failures = query.build().fetch_all(&self.connections.readers).await.map_err(fault)?;
