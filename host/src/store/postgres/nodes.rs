@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use courier_core::message::Timestamp;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use super::columns::PgRowExt;
 use super::error::at_statement;
@@ -122,16 +122,24 @@ fn holder_of(row: &PgRow) -> Result<Holder, StoreError> {
 }
 
 async fn evict(store: &PostgresStore, node: &str, holder: &Holder) -> Result<(), StoreError> {
-    let done = sqlx::query("UPDATE node SET lease_until = 0, writer_id = NULL WHERE name = $1 AND incarnation = $2")
-        .bind(clean(node))
-        .bind(clean(&holder.incarnation))
-        .execute(&store.pool)
-        .await
-        .map_err(at_statement)?;
-    if done.rows_affected() == 1 {
-        return Ok(());
-    }
-    Err(StoreError::Conflict(format!("the name of node {node:?} is not held by that process any more")))
+    let mut tx = store.begin_tx().await?;
+    // Only the process that the caller found dead loses the name: another one may have
+    // taken it since.
+    let writer: Option<i64> = sqlx::query(
+        "SELECT writer_id FROM node WHERE name = $1 AND incarnation = $2 AND writer_id IS NOT NULL FOR UPDATE",
+    )
+    .bind(clean(node))
+    .bind(clean(&holder.incarnation))
+    .fetch_optional(&mut *tx)
+    .await
+    .map_err(at_statement)?
+    .map(|row| row.take(0))
+    .transpose()?;
+    let Some(writer) = writer else {
+        return Err(StoreError::Conflict(format!("the name of node {node:?} is not held by that process any more")));
+    };
+    end_lease(&mut tx, WriterId(writer)).await?;
+    commit(tx).await
 }
 
 /// Extends a lease. One that ran out and that no process took is extended too: its process
@@ -149,20 +157,23 @@ async fn renew(store: &PostgresStore, writer: WriterId, lease: Duration) -> Resu
     Err(StoreError::Fenced(format!("writer {} no longer holds the lease on its node's name", writer.0)))
 }
 
-/// Frees the name and the relay shards of a process that stops.
 async fn leave(store: &PostgresStore, writer: WriterId) -> Result<(), StoreError> {
     let mut tx = store.begin_tx().await?;
-    sqlx::query("UPDATE relay_shard SET writer_id = NULL, lease_until = 0 WHERE writer_id = $1")
-        .bind(writer.0)
-        .execute(&mut *tx)
-        .await
-        .map_err(at_statement)?;
-    sqlx::query("UPDATE node SET lease_until = 0, writer_id = NULL WHERE writer_id = $1")
-        .bind(writer.0)
-        .execute(&mut *tx)
-        .await
-        .map_err(at_statement)?;
+    end_lease(&mut tx, writer).await?;
     commit(tx).await
+}
+
+/// Frees the name and the relay shards of a process that stops or is dead. The epochs of
+/// the shards stay: the next holder raises them, and what the former one still writes is
+/// refused.
+async fn end_lease(tx: &mut PgConnection, writer: WriterId) -> Result<(), StoreError> {
+    for free in [
+        "UPDATE node SET lease_until = 0, writer_id = NULL WHERE writer_id = $1",
+        "UPDATE relay_shard SET writer_id = NULL, lease_until = 0 WHERE writer_id = $1",
+    ] {
+        sqlx::query(free).bind(writer.0).execute(&mut *tx).await.map_err(at_statement)?;
+    }
+    Ok(())
 }
 
 async fn nodes(store: &PostgresStore) -> Result<Vec<NodeRow>, StoreError> {
