@@ -51,7 +51,7 @@ pub(in crate::api) async fn give_up(
     let subject = format!("{} to {}", row.message_id, row.topic);
     let path = "/v1/undelivered".to_owned();
     let change = Change { path, topics: vec![row.topic], group: row.group, ..Change::default() };
-    let said = format!("given up by {}: {reason}", caller.source());
+    let said = format!("given up by {}: {reason}", caller.name);
     let given_up = app.store.give_up_undelivered(row.id, &said);
     app.change(caller.deed("give up undelivered", &subject, &reason), given_up, |()| change).await?;
     Ok(StatusCode::NO_CONTENT)
