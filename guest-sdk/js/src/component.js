@@ -27,13 +27,16 @@ export function component(module) {
 
 /** Runs the handler to its end: jobs that are ready, then what it waits for. */
 function attend(declared, message, attempt) {
-  let ended = false;
-  let failure;
+  let failure = run(declared, host, message, attempt);
+  let ended = !(failure instanceof Promise);
   try {
-    run(declared, host, message, attempt).then((result) => {
-      ended = true;
-      failure = result;
-    });
+    if (!ended) {
+      failure.then((result) => {
+        ended = true;
+        failure = result;
+      });
+    }
+    // What the handler left behind runs in its own attempt too.
     runJobs();
     while (!ended) {
       if (!wait()) return { tag: "error", val: "the handler waits for a promise that nothing will settle" };
@@ -41,10 +44,10 @@ function attend(declared, message, attempt) {
     }
     return failure;
   } catch (error) {
+    // A timer threw. Jobs that are left would run in the next attempt.
+    runJobs();
     return toWire(error);
   } finally {
-    // Jobs that are left would run in the next attempt.
-    runJobs();
     clear();
   }
 }

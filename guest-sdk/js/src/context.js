@@ -127,16 +127,37 @@ function logger(write) {
   return log;
 }
 
-/** The message and the attempt at hand, and everything that a handler may do. */
+/**
+ * The message and the attempt at hand, and everything that a handler may do. What a
+ * handler does not ask for is not made: most of the time of a short call would go there.
+ */
 export class Context {
   #host;
+  #wireAttempt;
+  #attempt;
+  #state;
+  #cache;
+  #log;
   constructor(host, message, attempt) {
     this.#host = host;
+    this.#wireAttempt = attempt;
     this.message = new Message(message);
-    this.attempt = attemptOf(attempt);
-    this.state = new Store(() => this.#imports("state"));
-    this.cache = new Store(() => this.#imports("cache"));
-    this.log = logger((level, values) => host["courier:plugin/log"].log(level, format(values)));
+  }
+
+  get attempt() {
+    return (this.#attempt ??= attemptOf(this.#wireAttempt));
+  }
+
+  get state() {
+    return (this.#state ??= new Store(() => this.#imports("state")));
+  }
+
+  get cache() {
+    return (this.#cache ??= new Store(() => this.#imports("cache")));
+  }
+
+  get log() {
+    return (this.#log ??= logger((level, values) => this.#host["courier:plugin/log"].log(level, format(values))));
   }
 
   #imports(name) {

@@ -23,7 +23,7 @@ export function handler(options, handle) {
     }
   }
   if (!DECODINGS.includes(options.decode ?? "auto")) throw new TypeError(`decode of a handler is one of ${DECODINGS.join(", ")}`);
-  const declared = async (event, ctx) => handle(event, ctx);
+  const declared = (event, ctx) => handle(event, ctx);
   declared.options = Object.freeze({ ...options });
   return declared;
 }
@@ -50,19 +50,28 @@ function decode(message, wanted) {
   }
 }
 
-/** Runs a handler for one message; returns the contract's failure, or undefined. */
-export async function run(declared, host, wireMessage, wireAttempt) {
+/**
+ * Runs a handler for one message; returns the contract's failure, or undefined, or a
+ * promise of it. A handler that waits for nothing makes no promise, which would be most
+ * of the time of a short call.
+ */
+export function run(declared, host, wireMessage, wireAttempt) {
   const ctx = new Context(host, wireMessage, wireAttempt);
   try {
     const { message } = ctx;
     if (message.isTombstone && !declared.options.tombstones) {
       throw reject("it is a tombstone, a record without a value: set tombstones: true to handle those");
     }
-    await declared(message.isTombstone ? null : decode(message, declared.options.decode), ctx);
-    return undefined;
+    const outcome = declared(message.isTombstone ? null : decode(message, declared.options.decode), ctx);
+    if (typeof outcome?.then !== "function") return undefined;
+    return Promise.resolve(outcome).then(() => undefined, (error) => failureOf(error, ctx));
   } catch (error) {
-    const failure = toWire(error?.failure instanceof Failure ? error.failure : error);
-    if (failure.tag === "error" && error instanceof Error) ctx.log.error(trace(error));
-    return failure;
+    return failureOf(error, ctx);
   }
+}
+
+function failureOf(error, ctx) {
+  const failure = toWire(error?.failure instanceof Failure ? error.failure : error);
+  if (failure.tag === "error" && error instanceof Error) ctx.log.error(trace(error));
+  return failure;
 }

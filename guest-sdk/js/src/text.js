@@ -2,6 +2,8 @@
 // QuickJS has in C; only broken UTF-8 is decoded byte by byte here.
 
 const CHUNK = 8_192;
+const NOTHING = new Uint8Array();
+const ASCII = /^[\0-\x7f]*$/;
 const LABELS = {
   "utf-8": "utf-8", utf8: "utf-8", "unicode-1-1-utf-8": "utf-8",
   "utf-16le": "utf-16le", "utf-16": "utf-16le", "ucs-2": "utf-16le",
@@ -39,7 +41,7 @@ export class TextEncoder {
 }
 
 export class TextDecoder {
-  #rest = new Uint8Array();
+  #rest = NOTHING;
   constructor(label = "utf-8", { fatal = false, ignoreBOM = false } = {}) {
     this.encoding = LABELS[String(label).trim().toLowerCase()];
     if (!this.encoding) throw new RangeError(`${label} is no encoding known here: utf-8, utf-16le and latin1 are`);
@@ -56,7 +58,7 @@ export class TextDecoder {
       bytes = whole;
     }
     const cut = stream ? bytes.length - unfinished(bytes, this.encoding) : bytes.length;
-    this.#rest = bytes.slice(cut);
+    this.#rest = cut < bytes.length ? bytes.slice(cut) : NOTHING;
     const text = this.#whole(bytes.subarray(0, cut));
     return text.startsWith("\ufeff") && !this.ignoreBOM ? text.slice(1) : text;
   }
@@ -64,8 +66,10 @@ export class TextDecoder {
   #whole(bytes) {
     if (this.encoding === "windows-1252") return binary(bytes);
     if (this.encoding === "utf-16le") return utf16(bytes);
+    const text = binary(bytes);
+    if (ASCII.test(text)) return text;
     try {
-      return decodeURIComponent(escape(binary(bytes)));
+      return decodeURIComponent(escape(text));
     } catch {
       if (this.fatal) throw new TypeError("the bytes are not valid UTF-8");
       return lossy(bytes);
