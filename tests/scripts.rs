@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use courier_core::status::State;
 use courier_tests::servers::process::{Process, free_port, run_directory};
-use courier_tests::{Host, courier, scale, turn, unique, wait_until};
+use courier_tests::{Host, courier, guest, scale, turn, unique, wait_until};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -226,8 +226,8 @@ async fn a_save_is_built_and_its_attempts_are_printed() {
     host.stop(libc::SIGTERM, SOON).unwrap();
 }
 
-/// Issue 20: "1,000 mutated and truncated outputs of each small tool at upload:
-/// refusals within bounds, no 5xx".
+/// Issue 20: "1,000 mutated and truncated outputs of each small tool, 100 of
+/// componentize-py, at upload: refusals within bounds, no 5xx".
 #[tokio::test(flavor = "multi_thread")]
 async fn spoilt_components_are_refused_and_never_the_hosts_fault() {
     let _turn = turn::shared().await;
@@ -236,30 +236,48 @@ async fn spoilt_components_are_refused_and_never_the_hosts_fault() {
     succeed(alone(&folder, &["plugin", "build", "handler.ts"]));
     let files = std::fs::read_dir(&folder).unwrap().flatten().map(|file| file.path());
     let built = files.into_iter().find(|file| file.extension().is_some_and(|ending| ending == "wasm")).unwrap();
-    let component = std::fs::read(built).unwrap();
-    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-    let mut random = |below: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        usize::try_from(seed % below as u64).unwrap()
-    };
-    for round in 0..scale(12, 1_000) {
-        let mut spoilt = component.clone();
-        match round % 3 {
-            0 => spoilt.truncate(random(component.len())),
-            1 => (0..=random(8)).for_each(|_| spoilt[random(component.len())] ^= 1 << random(8)),
-            _ => {
-                let (from, to, size) = (random(component.len()), random(component.len()), random(4_096));
-                let part = component[from..(from + size).min(component.len())].to_vec();
-                let end = (to + part.len()).min(component.len());
-                spoilt[to..end].copy_from_slice(&part[..end - to]);
-            }
+    let script = std::fs::read(built).unwrap();
+    let python = guest("order-notifier");
+    for (tool, component, rounds) in [
+        ("the builder for scripts", script, scale(12, 1_000)),
+        ("cargo", guest("noop"), scale(12, 1_000)),
+        ("componentize-py", python, scale(2, 100)),
+    ] {
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        for round in 0..rounds {
+            let (status, answer) = host.try_upload("spoilt", spoilt(&component, round, &mut random), false).await;
+            assert!(!status.is_server_error(), "round {round} of {tool} was answered {status}: {answer}");
+            let is_told = answer["detail"].is_string() && answer["title"].is_string();
+            assert!(status.is_success() || is_told, "round {round} of {tool} was answered {status}: {answer}");
         }
-        let (status, answer) = host.try_upload("spoilt", spoilt, false).await;
-        assert!(!status.is_server_error(), "round {round} was answered {status}: {answer}");
-        let is_told = answer["detail"].is_string() && answer["title"].is_string();
-        assert!(status.is_success() || is_told, "round {round} was answered {status}: {answer}");
     }
     assert!(host.exited().is_none());
+}
+
+/// Xorshift, so that a run can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+}
+
+/// The component cut off, with some bits changed, or with a part copied over another.
+fn spoilt(component: &[u8], round: usize, random: &mut Random) -> Vec<u8> {
+    let mut spoilt = component.to_vec();
+    match round % 3 {
+        0 => spoilt.truncate(random.below(component.len())),
+        1 => (0..=random.below(8)).for_each(|_| spoilt[random.below(component.len())] ^= 1 << random.below(8)),
+        _ => {
+            let (from, to) = (random.below(component.len()), random.below(component.len()));
+            let part = &component[from..(from + random.below(4_096)).min(component.len())];
+            let end = (to + part.len()).min(component.len());
+            spoilt[to..end].copy_from_slice(&part[..end - to]);
+        }
+    }
+    spoilt
 }
