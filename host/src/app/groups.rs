@@ -34,7 +34,7 @@ const PAUSES_UNKNOWN: &str = "pauses_unknown";
 pub struct ParkedFull {
     /// The group.
     pub group: String,
-    /// The topic.
+    /// The topic in Kafka, which is the companion for broadcasts.
     pub topic: String,
     /// The partition.
     pub partition: i32,
@@ -268,12 +268,13 @@ impl RunningGroups {
         &self.node.tools.node
     }
 
-    /// Group, topic and partition of each owner that runs on this node.
+    /// Group, topic and partition of each owner of events that runs on this node.
     #[must_use]
     pub fn owned_partitions(&self) -> HashSet<(String, String, i32)> {
         let of = |bound: &Arc<RunningBinding>| {
             let group = bound.binding.group.clone();
-            bound.owned().into_iter().map(move |place| (group.clone(), place.topic.to_string(), place.partition))
+            let events = bound.owned().into_iter().filter(|place| place.kind == Kind::Event);
+            events.map(move |place| (group.clone(), place.topic.to_string(), place.partition))
         };
         self.bound().iter().flat_map(of).collect()
     }
@@ -294,7 +295,7 @@ impl RunningGroups {
             let full = bound.parked_full().into_iter();
             full.map(move |place| ParkedFull {
                 group: group.clone(),
-                topic: place.topic.to_string(),
+                topic: place.log_topic().into_owned(),
                 partition: place.partition,
             })
             .collect::<Vec<_>>()

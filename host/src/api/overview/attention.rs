@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use courier_core::message::Timestamp;
+use courier_core::message::{Timestamp, base_of_companion};
 use courier_core::verdict::Verdict;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -60,7 +60,7 @@ pub(super) async fn of(
     let shown = app.causes.shown();
     let mut found: Vec<Attention> = groups.iter().flat_map(|group| of_group(group, &shown)).collect();
     for full in app.groups.parked_full() {
-        if caller.sees_group(&full.group) && caller.sees_topic(&full.topic) {
+        if caller.sees_group(&full.group) && sees_log(caller, &full.topic) {
             let (group, topic) = (full.group.clone(), full.topic.clone());
             let subject = Subject::Partition { group, topic, partition: full.partition };
             let stands = shown.iter().find(|standing| standing.code == PARKED_FULL && standing.subject == subject);
@@ -153,9 +153,14 @@ fn sees(caller: &Caller, subject: &Subject) -> bool {
     match (subject.group(), subject.topic()) {
         (None, None) => caller.sees_all(),
         (group, topic) => {
-            group.is_none_or(|group| caller.sees_group(group)) && topic.is_none_or(|topic| caller.sees_topic(topic))
+            group.is_none_or(|group| caller.sees_group(group)) && topic.is_none_or(|topic| sees_log(caller, topic))
         }
     }
+}
+
+/// Whether the caller may see a topic of Kafka: who sees a topic sees its companion.
+fn sees_log(caller: &Caller, topic: &str) -> bool {
+    caller.sees_topic(topic) || base_of_companion(topic).is_some_and(|base| caller.sees_topic(base))
 }
 
 /// The entry for a cause on the board: a standstill, or a foreseen loss.

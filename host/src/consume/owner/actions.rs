@@ -110,7 +110,7 @@ impl Owner {
         let trace = self.bound.binding.trace;
         let part = Part {
             group: self.bound.binding.group.clone(),
-            topic: self.address.place.topic.to_string(),
+            topic: self.address.place.log_topic().into_owned(),
             partition: self.address.place.partition,
             position: self.address.position,
             epoch: self.epoch,

@@ -18,6 +18,7 @@ use crate::store::identity::SourceHash;
 pub struct Part {
     /// The group, by which positions are locked in order and counters are found.
     pub group: String,
+    /// The topic in Kafka, for people.
     pub topic: String,
     pub partition: i32,
     pub position: PositionId,
