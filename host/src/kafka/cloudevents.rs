@@ -35,6 +35,8 @@ const COURIER_KIND: &str = "courier_kind";
 /// lead into one another is found by it.
 pub const COURIER_HOPS: &str = "courier_hops";
 
+/// The media types of whole CloudEvents begin so.
+const WHOLE_EVENTS: &str = "application/cloudevents";
 /// The media type of a structured CloudEvent in JSON.
 const STRUCTURED: &str = "application/cloudevents+json";
 /// The version of CloudEvents that is written.
@@ -295,8 +297,21 @@ fn rfc3339(time: Timestamp) -> Option<String> {
 }
 
 fn is_structured(content_type: &str) -> bool {
-    let media = content_type.split(';').next().unwrap_or_default().trim();
-    media.eq_ignore_ascii_case(STRUCTURED)
+    media_type(content_type).eq_ignore_ascii_case(STRUCTURED)
+}
+
+/// Whether a content type says that the body is a whole CloudEvent, or several, with
+/// ids and sources of their own. It reads the type as [`is_structured`] does: what one
+/// of them took for another type would carry a source that nobody checked.
+#[must_use]
+pub fn names_whole_events(content_type: &str) -> bool {
+    let start = media_type(content_type).get(..WHOLE_EVENTS.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(WHOLE_EVENTS))
+}
+
+/// The media type without parameters and the white space round it.
+fn media_type(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
 }
 
 /// A structured CloudEvent, taken apart.

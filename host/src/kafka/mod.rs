@@ -22,4 +22,4 @@ mod topic_id;
 pub mod topic_watch;
 pub mod topics;
 
-pub use cloudevents::{hops_header, is_attribute, is_hops};
+pub use cloudevents::{hops_header, is_attribute, is_hops, names_whole_events};

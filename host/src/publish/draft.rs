@@ -407,6 +407,16 @@ mod tests {
                 400,
                 "the body is a whole CloudEvent",
             ),
+            (
+                Draft { content_type: " application/cloudevents+json".to_owned(), ..draft() },
+                400,
+                "the body is a whole CloudEvent",
+            ),
+            (
+                Draft { content_type: "\u{2003}application/cloudevents-batch+json ;a=b".to_owned(), ..draft() },
+                400,
+                "the body is a whole CloudEvent",
+            ),
             (Draft { id: Some("..".to_owned()), ..draft() }, 400, "not `.` or `..`"),
             (Draft { headers: vec![header("h", ""); 101], ..draft() }, 400, "101 headers"),
             (

@@ -10,12 +10,10 @@ use serde_json::Value;
 
 use super::names::{MAX_HEADERS, MAX_NAME_CHARS, shown, valid_name};
 use super::receipt::SendProblem;
-use crate::kafka::{is_attribute, is_hops};
+use crate::kafka::{is_attribute, is_hops, names_whole_events};
 
 /// The header with the media type of the body.
 const CONTENT_TYPE: &str = "content-type";
-/// The media types of whole CloudEvents begin so.
-const WHOLE_EVENTS: &str = "application/cloudevents";
 /// The header with the message's type.
 const TYPE: &str = "ce_type";
 
@@ -75,9 +73,7 @@ pub fn wrong_content_type(content_type: &str) -> Option<SendProblem> {
     }
     // Whoever reads such a record takes its id and source from the body, which nobody
     // checked against the sender's token.
-    let is_whole_event =
-        content_type.get(..WHOLE_EVENTS.len()).is_some_and(|start| start.eq_ignore_ascii_case(WHOLE_EVENTS));
-    is_whole_event.then(|| {
+    names_whole_events(content_type).then(|| {
         SendProblem::invalid(format!(
             "the content type {:?} says that the body is a whole CloudEvent with an id and a source of its own; publish \
              that event itself, or give its body another content type",
