@@ -17,6 +17,7 @@ mod deliveries;
 mod dev;
 mod failures;
 mod groups;
+mod log_fields;
 mod messages;
 mod nodes;
 mod openapi;
@@ -165,7 +166,9 @@ impl Cli {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         match self.log_format {
-            LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+            LogFormat::Text => {
+                log.with_ansi(std::io::stderr().is_terminal()).fmt_fields(log_fields::of_one_line()).init()
+            }
             LogFormat::Json => log.json().init(),
         }
     }

@@ -114,7 +114,8 @@ fn turns_text_round(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn one_line(text: &str) -> String {
+/// Text on one line, without characters that act on a terminal.
+pub(super) fn one_line(text: &str) -> String {
     clean(&text.replace(['\n', '\t'], " "))
 }
 
