@@ -22,7 +22,7 @@ use super::problem::Problem;
 const FREE: [&str; 1] = ["/healthz"];
 /// Headers in which proxies name their client, beside those that begin with
 /// [`FORWARDED_PREFIX`].
-const OF_PROXIES: [&str; 8] = [
+const OF_PROXIES: [&str; 16] = [
     "forwarded",
     "via",
     "x-real-ip",
@@ -31,8 +31,16 @@ const OF_PROXIES: [&str; 8] = [
     "x-envoy-external-address",
     "true-client-ip",
     "cf-connecting-ip",
+    "cdn-loop",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "proxy-client-ip",
+    "x-amzn-trace-id",
+    "x-azure-clientip",
+    "x-original-forwarded-for",
+    "x-proxyuser-ip",
 ];
-const FORWARDED_PREFIX: &str = "x-forwarded-";
+const FORWARDED_PREFIX: &str = "x-forwarded";
 
 /// Refuses a request from elsewhere; `None` for a request of this machine.
 pub(super) fn refuse(request: &Request, is_asset: bool) -> Option<Problem> {
@@ -240,6 +248,8 @@ mod tests {
             "X-Forwarded-Proto",
             "x-forwarded-host",
             "x-forwarded-x",
+            "x-forwarded",
+            "Cdn-Loop",
             "X-Real-IP",
         ] {
             let why = refused("/v1/groups", &[("host", "localhost"), (name, "10.0.0.1")]).unwrap();
