@@ -37,6 +37,7 @@ impl Change {
     fn is_for(&self, app: &App, caller: &Caller) -> bool {
         let seen = self.group.as_deref().is_none_or(|group| caller.sees_group(group))
             && self.topics.iter().all(|topic| caller.sees_topic(topic))
+            && !(self.of_all_topics && caller.topics().is_some())
             && self.plugin.as_deref().is_none_or(|plugin| plugins::sees(app, caller, plugin))
             && self.token.as_ref().is_none_or(|token| *token == caller.name);
         let whole = self.group.as_deref().filter(|_| self.topics.is_empty() && caller.topics().is_some());

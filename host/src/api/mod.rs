@@ -12,6 +12,7 @@ pub mod answers;
 mod app;
 pub mod audit;
 pub mod auth;
+mod causes_in_scope;
 mod changes;
 mod console;
 pub mod dead_letters;

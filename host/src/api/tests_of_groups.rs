@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::auth::Role;
-use super::testing::{Host, World, binding, delivery, message, message_row, position};
-use crate::causes::{COPIED_FULL, Cause, HELD, PAUSED, RETENTION_NEAR, Subject, UNDELIVERED_FULL};
+use super::auth::{Role, TokenSpec};
+use super::testing::{Host, World, answer, binding, delivery, message, message_row, position};
+use crate::causes::{COPIED_FULL, Cause, HELD, NO_BINDING, PAUSED, RETENTION_NEAR, Subject, UNDELIVERED_FULL};
 use crate::store::{DeliveryKey, NodeBinding, PositionId, PositionRow};
 use courier_core::message::Offset;
 use courier_core::status::State;
@@ -138,7 +138,46 @@ async fn a_topic_that_a_group_no_longer_reads_is_not_run() {
     let (status, problem) = host.ask("POST", "/v1/deliveries/2-7/retry", None).await;
     assert_eq!((status, &problem["code"]), (409, &json!("no_binding")));
     let detail: &Value = &problem["detail"];
-    assert!(detail.as_str().unwrap().contains("the group reads refund"), "{detail}");
+    assert!(detail.as_str().unwrap().contains("it reads `refund`"), "{detail}");
+}
+
+/// Issue 17: a token for one topic of a shared group paused the whole group through a
+/// host that did not bind the other topic, and causes and refusals named that topic.
+#[tokio::test]
+async fn who_reaches_one_topic_of_a_group_neither_stops_it_nor_hears_of_the_others() {
+    let world = World { elsewhere: vec![elsewhere("stock", "refund")], ..world() };
+    let causes = world.causes.clone();
+    let host = Host::start(world, &[]).await;
+    host.auth.replace(vec![TokenSpec {
+        name: "tenant".into(),
+        role: Role::Operator,
+        secret: "tenant-secret".into(),
+        topics: Some(vec!["order".into(), "mail".into()]),
+        groups: None,
+        sources: None,
+    }]);
+    let ask = async |method: &str, path: &str, body: &'static str| {
+        let request = host.request(method, path, Some("tenant")).header("content-type", "application/json");
+        answer(request.body(body)).await
+    };
+    for change in ["pause", "resume"] {
+        let (status, problem) = ask("POST", &format!("/v1/groups/stock/{change}"), "{}").await;
+        assert_eq!(status, 403, "{problem}");
+    }
+    let (status, problem) = ask("POST", "/v1/redrives", r#"{"filter":{"group":"stock","topic":"mail"}}"#).await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(status == 400 && detail.ends_with("does not read `mail`; it reads `order`"), "{problem}");
+    let cause = Cause::new(PAUSED, "looked into").awaits_person();
+    causes.report(Subject::Group("stock".into()), cause.with("topics", "order, refund"));
+    let of_refund = Subject::Partition { group: "stock".into(), topic: "refund".into(), partition: 0 };
+    causes.report(of_refund, Cause::new(NO_BINDING, "nobody reads refund").at_once().with("topic", "refund"));
+    for path in ["/v1/groups/stock", "/v1/overview"] {
+        let (status, shown) = ask("GET", path, "").await;
+        assert!(status == 200 && !shown.to_string().contains("refund"), "{path}: {shown}");
+    }
+    assert_eq!(ask("GET", "/v1/groups/stock", "").await.1["cause"]["fields"]["topics"], "order");
+    host.world.lock().elsewhere.clear();
+    assert_eq!(ask("POST", "/v1/groups/stock/pause", "{}").await.0, 200, "it reaches all topics of the group");
 }
 
 /// A group as it is listed, and its entries in attention.

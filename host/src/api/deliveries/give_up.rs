@@ -61,7 +61,7 @@ pub(in crate::api) async fn give_up(
     let key = id::read(&text)?;
     // Looked up first, so that what is out of the caller's scope stays unknown.
     let before = find(&app, &caller, &text).await?;
-    runs::refuse_idle(&app, &before.group, Some(&before.topic)).await?;
+    runs::refuse_idle(&app, &caller, &before.group, Some(&before.topic)).await?;
     if app.groups.is_running(&key) {
         return Err(Problem::conflict("an attempt of this delivery runs now: wait for its outcome"));
     }

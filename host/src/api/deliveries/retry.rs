@@ -36,7 +36,7 @@ pub(in crate::api) async fn retry(
     let key = id::read(&text)?;
     // Looked up first, so that what is out of the caller's scope stays unknown.
     let before = find(&app, &caller, &text).await?;
-    runs::refuse_idle(&app, &before.group, Some(&before.topic)).await?;
+    runs::refuse_idle(&app, &caller, &before.group, Some(&before.topic)).await?;
     let subject = format!("{} {}:{}:{}", before.group, before.topic, before.partition, before.offset);
     let change = Change {
         path: format!("/v1/deliveries/{text}"),

@@ -107,6 +107,8 @@ pub struct Change {
     pub group: Option<String>,
     /// The topics it belongs to, all of which a listener has to see.
     pub topics: Vec<String>,
+    /// Whether it concerns all topics, so that who sees some of them does not see it.
+    pub of_all_topics: bool,
     /// The plugin it belongs to.
     pub plugin: Option<String>,
     /// The only token whose holder may know of it.

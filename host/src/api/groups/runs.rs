@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::api::App;
+use crate::api::auth::Caller;
 use crate::api::problem::Problem;
 use crate::causes;
 use crate::store::NodeBinding;
@@ -39,18 +40,27 @@ pub(in crate::api) async fn topics(app: &App, group: &str) -> Result<BTreeSet<St
 
 /// Refuses a request about a group that no live node runs, or about a topic that
 /// none reads for it.
-pub(in crate::api) async fn refuse_idle(app: &App, group: &str, topic: Option<&str>) -> Result<(), Problem> {
+pub(in crate::api) async fn refuse_idle(
+    app: &App,
+    caller: &Caller,
+    group: &str,
+    topic: Option<&str>,
+) -> Result<(), Problem> {
     let topics = topics(app, group).await?;
     match topic.filter(|topic| !topics.contains(*topic)) {
-        Some(topic) => {
-            let reads = topics.into_iter().collect::<Vec<_>>().join(", ");
-            Err(no_binding(format!(
-                "nobody runs deliveries of topic {topic} for group {group}: no binding of it reads that topic; the \
-                 group reads {reads}"
-            )))
-        }
+        Some(topic) => Err(no_binding(format!(
+            "nobody runs deliveries of topic {topic} for group {group}: no binding of it reads that topic{}",
+            reads(caller, topics)
+        ))),
         None => Ok(()),
     }
+}
+
+/// The end of a sentence about a topic that a group does not read: those that it reads
+/// and the caller may see.
+pub(in crate::api) fn reads(caller: &Caller, topics: BTreeSet<String>) -> String {
+    let seen: Vec<String> = topics.into_iter().filter(|topic| caller.sees_topic(topic)).collect();
+    if seen.is_empty() { String::new() } else { format!("; it reads `{}`", seen.join("`, `")) }
 }
 
 /// Why no node runs a group.

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::{runs, view};
 use crate::api::App;
-use crate::api::auth::{As, BulkOperator};
+use crate::api::auth::{As, BulkOperator, Caller};
 use crate::api::changes;
 use crate::api::events::Change;
 use crate::api::intake;
@@ -82,7 +82,7 @@ pub(in crate::api) async fn seek(
     caller.topic(&seek.topic)?;
     let topics = runs::topics(&app, &group).await?;
     if !topics.contains(&seek.topic) {
-        return Err(wrong(does_not_read(&group, &seek.topic, topics)));
+        return Err(wrong(does_not_read(&caller, &group, &seek.topic, topics)));
     }
     let change = Change {
         path: format!("/v1/groups/{}", encode(&group)),
@@ -128,9 +128,8 @@ fn check(asked: SeekBody, group: &str) -> Result<SeekRequest, Problem> {
 }
 
 /// The error for a topic that a group does not read.
-pub(in crate::api) fn does_not_read(group: &str, topic: &str, topics: BTreeSet<String>) -> String {
-    let topics = topics.into_iter().collect::<Vec<_>>().join("`, `");
-    format!("the group `{group}` does not read `{topic}`; it reads `{topics}`")
+pub(in crate::api) fn does_not_read(caller: &Caller, group: &str, topic: &str, topics: BTreeSet<String>) -> String {
+    format!("the group `{group}` does not read `{topic}`{}", runs::reads(caller, topics))
 }
 
 /// A seek in words, for the audit log.

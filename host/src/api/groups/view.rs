@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::runs;
 use crate::api::App;
 use crate::api::auth::Caller;
+use crate::api::causes_in_scope;
 use crate::api::ports::BindingView;
 use crate::api::problem::Problem;
 use crate::causes::{CauseView, Standing, Subject, Weight};
@@ -149,7 +150,7 @@ pub(in crate::api) async fn all(app: &App, caller: &Caller) -> Result<Vec<GroupV
             not_bound(group);
         }
     }
-    let shown = app.causes.shown();
+    let shown = causes_in_scope::shown(app, caller);
     groups.iter_mut().for_each(|group| stand(group, &shown));
     for listener in &listeners {
         if let Some(group) = groups.iter_mut().find(|group| group.group == listener.group) {
@@ -190,13 +191,14 @@ pub(in crate::api) async fn one(app: &App, caller: &Caller, name: &str) -> Resul
     })
 }
 
-/// One group that the caller may change: all of its topics must be in scope, because
-/// a change of a group concerns all of them.
+/// One group that the caller may change: all topics that any live node binds for it,
+/// or that it has positions on, must be in scope, because a change of a group concerns
+/// all of them.
 pub(in crate::api) async fn changeable(app: &App, caller: &Caller, name: &str) -> Result<GroupView, Problem> {
     let group = one(app, caller, name).await?;
-    let bindings = app.groups.bindings();
-    let mut topics = bindings.iter().filter(|binding| binding.group == name).flat_map(|binding| &binding.topics);
-    if topics.any(|topic| !caller.sees_topic(topic)) {
+    let bound = runs::bound(app).await?.into_iter().map(|binding| (binding.group, binding.topic));
+    let read = app.store.positions().await?.into_iter().map(|row| (row.group, row.topic));
+    if bound.chain(read).any(|(group, topic)| group == name && !caller.sees_topic(&topic)) {
         return Err(Problem::forbidden(format!(
             "this concerns all topics of the group {name:?}, and the token `{}` reaches only some of them",
             caller.name
@@ -377,6 +379,7 @@ fn scoped(mut group: GroupView, caller: &Caller) -> Option<GroupView> {
     if caller.topics().is_some() {
         for binding in &mut group.bindings {
             binding.topics.retain(|topic| caller.sees_topic(topic));
+            binding.policy.grant.publish.retain(|topic| caller.sees_topic(topic));
         }
         group.bindings.retain(|binding| !binding.topics.is_empty());
         group.partitions.retain(|partition| caller.sees_topic(&partition.topic));

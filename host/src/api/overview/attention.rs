@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use courier_core::message::{Timestamp, base_of_companion};
+use courier_core::message::Timestamp;
 use courier_core::verdict::Verdict;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::App;
 use crate::api::auth::Caller;
+use crate::api::causes_in_scope;
 use crate::api::groups::view::GroupView;
 use crate::api::lost_ranges;
 use crate::api::messages::resend::encode;
@@ -57,10 +58,10 @@ pub(super) async fn of(
     groups: &[GroupView],
     now: Timestamp,
 ) -> Result<Vec<Attention>, Problem> {
-    let shown = app.causes.shown();
+    let shown = causes_in_scope::shown(app, caller);
     let mut found: Vec<Attention> = groups.iter().flat_map(|group| of_group(group, &shown)).collect();
     for full in app.groups.parked_full() {
-        if caller.sees_group(&full.group) && sees_log(caller, &full.topic) {
+        if caller.sees_group(&full.group) && causes_in_scope::sees_log(caller, &full.topic) {
             let (group, topic) = (full.group.clone(), full.topic.clone());
             let subject = Subject::Partition { group, topic, partition: full.partition };
             let stands = shown.iter().find(|standing| standing.code == PARKED_FULL && standing.subject == subject);
@@ -105,7 +106,7 @@ pub(super) async fn of(
     found.extend(undelivered.filter(|total| caller.sees_topic(&total.topic)).map(|total| undelivered_for(&total)));
     // The outboxes of all hosts were added above.
     let elsewhere = |standing: &&Standing| is_named(standing) || matches!(standing.subject, Subject::Outbox(_));
-    let standing = shown.iter().filter(|standing| sees(caller, &standing.subject) && !elsewhere(standing));
+    let standing = shown.iter().filter(|standing| !elsewhere(standing));
     found.extend(standing.map(stopped));
     let health = app.health.ready().await;
     if caller.sees_all() {
@@ -146,21 +147,6 @@ fn is_named(standing: &Standing) -> bool {
         Subject::Group(_) => matches!(standing.code, PAUSED | HELD),
         _ => false,
     }
-}
-
-/// Whether the caller may see a subject.
-fn sees(caller: &Caller, subject: &Subject) -> bool {
-    match (subject.group(), subject.topic()) {
-        (None, None) => caller.sees_all(),
-        (group, topic) => {
-            group.is_none_or(|group| caller.sees_group(group)) && topic.is_none_or(|topic| sees_log(caller, topic))
-        }
-    }
-}
-
-/// Whether the caller may see a topic of Kafka: who sees a topic sees its companion.
-fn sees_log(caller: &Caller, topic: &str) -> bool {
-    caller.sees_topic(topic) || base_of_companion(topic).is_some_and(|base| caller.sees_topic(base))
 }
 
 /// The entry for a cause on the board: a standstill, or a foreseen loss.

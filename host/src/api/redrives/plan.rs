@@ -60,7 +60,7 @@ pub(in crate::api) async fn plan(
     view::one(&app, &caller, &wanted.group).await?;
     let topics = runs::topics(&app, &wanted.group).await?;
     if let Some(topic) = wanted.filter.topic.as_deref().filter(|topic| !topics.contains(*topic)) {
-        return Err(wrong(does_not_read(&wanted.group, topic, topics)));
+        return Err(wrong(does_not_read(&caller, &wanted.group, topic, topics)));
     }
     let ranges = match &wanted.replay {
         Some(span) => Some(replay::ranges(&app, &wanted, span).await?),

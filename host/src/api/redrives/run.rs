@@ -30,7 +30,7 @@ pub(in crate::api) async fn run(
 ) -> Result<Json<RedriveView>, Problem> {
     params.none()?;
     let planned = find(&app, &caller, &id).await?;
-    runs::refuse_idle(&app, &planned.group, planned.topic.as_deref()).await?;
+    runs::refuse_idle(&app, &caller, &planned.group, planned.topic.as_deref()).await?;
     let view = wish(&app, &caller, &id, RedriveWish::Run).await;
     app.groups.wake();
     view

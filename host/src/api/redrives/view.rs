@@ -184,6 +184,7 @@ pub(super) fn change(row: &RedriveRow) -> Change {
         path: format!("/v1/redrives/{}", row.id),
         group: Some(row.group.clone()),
         topics: row.topic.iter().cloned().collect(),
+        of_all_topics: row.topic.is_none(),
         ..Change::default()
     }
 }
