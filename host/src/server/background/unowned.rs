@@ -29,15 +29,18 @@ pub(super) async fn report(
     let owners = Owners { own_node: fleet.own_node(), owned_here: fleet.owned_partitions(), live };
     let unowned = owners.unowned(positions, bindings);
     let bound: BTreeSet<&str> = bindings.iter().map(|binding| binding.group.as_str()).collect();
+    let mut kafka_answers = true;
     for group in bound {
         let subject = Subject::Group(group.to_owned());
-        match unowned.get(group) {
-            None => causes.clear_code(&subject, NO_OWNER),
-            Some(count) => {
-                let members = fleet.members(group).await.ok();
-                causes.report(subject, no_owner(group, *count, members.as_ref(), live));
-            }
-        }
+        let Some(count) = unowned.get(group) else {
+            causes.clear_code(&subject, NO_OWNER);
+            continue;
+        };
+        // One wait for a Kafka that is away is enough: with one for each group the
+        // other causes would be forgotten meanwhile.
+        let members = if kafka_answers { fleet.members(group).await.ok() } else { None };
+        kafka_answers = members.is_some();
+        causes.report(subject, no_owner(group, *count, members.as_ref(), live));
     }
 }
 
