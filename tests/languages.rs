@@ -128,7 +128,7 @@ impl Running {
     async fn start(language: Language, grants: &str) -> Self {
         let (group, topic, out) = (unique(language.name), unique("scenarios"), unique("scenarios-out"));
         let binding = format!(
-            "group = \"{group}\"\ntopics = [\"{topic}\"]\nplugin = \"{group}\"\ncpu = \"1s\"\ntimeout = \"3s\"\n{}\n{grants}\n[binding.config]\nregion = \"eu\"\n\
+            "group = \"{group}\"\ntopics = [\"{topic}\"]\nplugin = \"{group}\"\ncpu = \"1s\"\ntimeout = \"10s\"\n{}\n{grants}\n[binding.config]\nregion = \"eu\"\n\
              [binding.secrets]\ntoken = {{ env = \"LANGUAGE_TOKEN\" }}\n",
             language.policy
         );
