@@ -339,21 +339,8 @@ fn nobody_reads_on(row: &PositionRow, lag: i64) -> Cause {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::background::testing::row;
     use crate::store::PositionId;
-
-    fn row(partition: i32, group: &str, topic: &str, node: Option<&str>) -> PositionRow {
-        PositionRow {
-            id: PositionId(i64::from(partition)),
-            group: group.into(),
-            topic: topic.into(),
-            listener: None,
-            incarnation: 0,
-            partition,
-            next: Offset(0),
-            epoch: 1,
-            node: node.map(ToOwned::to_owned),
-        }
-    }
 
     #[test]
     fn a_topic_taken_from_a_binding_is_told_while_its_group_runs() {

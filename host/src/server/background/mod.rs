@@ -16,6 +16,8 @@ mod seen_log_ends;
 mod stalled_partitions;
 mod statistics;
 pub(super) mod store_watch;
+#[cfg(test)]
+mod testing;
 mod topic_ids;
 mod topic_limits;
 mod unowned;

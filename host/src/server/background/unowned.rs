@@ -107,26 +107,10 @@ fn no_owner(group: &str, count: usize, members: Option<&GroupInfo>, live: &HashS
 
 #[cfg(test)]
 mod tests {
-    use courier_core::message::Offset;
-
     use super::*;
-    use crate::store::PositionId;
+    use crate::server::background::testing::row;
 
     const MEMBER: &str = "host-1-0198c9d2-6f3a-7c11-8a51-0c9a3b1f4e22";
-
-    fn row(partition: i32, group: &str, topic: &str, node: Option<&str>) -> PositionRow {
-        PositionRow {
-            id: PositionId(i64::from(partition)),
-            group: group.into(),
-            topic: topic.into(),
-            listener: None,
-            incarnation: 0,
-            partition,
-            next: Offset(0),
-            epoch: 1,
-            node: node.map(ToOwned::to_owned),
-        }
-    }
 
     #[test]
     fn a_partition_of_a_bound_topic_needs_a_live_owner() {
