@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use courier_core::status::State;
 use courier_tests::servers::process::{Process, free_port, run_directory};
-use courier_tests::{Host, courier, guest, scale, turn, unique, wait_until};
+use courier_tests::{Host, Random, courier, guest, scale, turn, unique, wait_until};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -252,18 +252,6 @@ async fn spoilt_components_are_refused_and_never_the_hosts_fault() {
         }
     }
     assert!(host.exited().is_none());
-}
-
-/// Xorshift, so that a run can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound as u64).unwrap()
-    }
 }
 
 /// The component cut off, with some bits changed, or with a part copied over another.

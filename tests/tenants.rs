@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use courier_tests::host::scripted_binding;
 use courier_tests::kafka_client::create_topic;
-use courier_tests::{Host, Store, encode, guest, kafka, scale, scripted, turn, unique, wait_until};
+use courier_tests::{Host, Random, Store, encode, guest, kafka, scale, scripted, turn, unique, wait_until};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -43,22 +43,6 @@ const ODD: [&str; 18] = [
     "HANDLE_FAIL",
     "[1,",
 ];
-
-/// Pseudo-random numbers, the same in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound as u64).unwrap()
-    }
-
-    fn of<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
-        &choices[self.below(choices.len())]
-    }
-}
 
 /// One tenant. All its names contain its mark, and no other names do.
 struct Tenant {
@@ -131,7 +115,7 @@ fn operations(document: &Value) -> Vec<Operation> {
 }
 
 /// A value for a parameter: the tenant's own, the other's, or an odd one.
-fn value(dice: &mut Dice, name: &str, own: &Tenant, other: &Tenant) -> String {
+fn value(dice: &mut Random, name: &str, own: &Tenant, other: &Tenant) -> String {
     let tenant = if dice.below(2) == 0 { own } else { other };
     match (dice.below(4), name) {
         (0, _) => (*dice.of(&ODD)).to_owned(),
@@ -145,7 +129,7 @@ fn value(dice: &mut Dice, name: &str, own: &Tenant, other: &Tenant) -> String {
     }
 }
 
-fn body(dice: &mut Dice, path: &str, own: &Tenant, other: &Tenant) -> String {
+fn body(dice: &mut Random, path: &str, own: &Tenant, other: &Tenant) -> String {
     let mut value = |name: &str| value(dice, name, own, other);
     let (topic, group) = (value("topic"), value("group"));
     // Only ids of messages: a value sent here may become the sender's own.
@@ -170,7 +154,7 @@ fn body(dice: &mut Dice, path: &str, own: &Tenant, other: &Tenant) -> String {
     body.to_string()
 }
 
-fn make_up(dice: &mut Dice, operations: &[Operation], own: &Tenant, other: &Tenant) -> Asked {
+fn make_up(dice: &mut Random, operations: &[Operation], own: &Tenant, other: &Tenant) -> Asked {
     let operation = dice.of(operations);
     let mut path = operation.path.clone();
     let mut query = Vec::new();
@@ -290,7 +274,7 @@ async fn attack(host: &Host, count: usize, seed: u64, own: &Tenant, other: &Tena
     let client = courier::http_client::builder().build().unwrap();
     let before = belongings(host, &client, other).await;
     let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    let mut dice: Vec<Dice> = (0..AT_ONCE as u64).map(|at| Dice(seed + at)).collect();
+    let mut dice: Vec<Random> = (0..AT_ONCE as u64).map(|at| Random(seed + at)).collect();
     for _ in 0..count.div_ceil(WINDOW) {
         for _ in 0..PROBES {
             probe(host, &client, other, &mut alone).await;

@@ -17,6 +17,7 @@ pub mod host;
 pub mod kafka_client;
 pub mod ledger;
 pub mod proxy;
+pub mod random;
 pub mod servers;
 pub mod shapes;
 pub mod turn;
@@ -27,6 +28,7 @@ use std::sync::OnceLock;
 
 pub use api::encode;
 pub use host::{Host, Store, scripted, scripted_binding};
+pub use random::Random;
 pub use shapes::{Accepted, Attempt, Delivery, Group, Message};
 pub use wait::wait_until;
 
