@@ -245,11 +245,8 @@ async fn unavailable_burns_no_attempt_and_heals_by_itself() {
         if state == Some(State::PushFail) { Ok(()) } else { Err(format!("{message:?}")) }
     })
     .await;
-    let delivery = wait_until("the binding probes until it works", Duration::from_secs(120), async || {
-        let delivery = host.message(&id).await.deliveries.remove(0);
-        if delivery.is_final() { Ok(delivery) } else { Err(delivery.brief()) }
-    })
-    .await;
+    // The binding probes until it works.
+    let delivery = host.finished_after(&id, 5, Duration::from_secs(120)).await;
     assert_eq!(delivery.state, State::Handled, "{}", delivery.brief());
     let counted: Vec<bool> = delivery.attempts.iter().map(|attempt| attempt.counted).collect();
     assert_eq!(counted, [false, false, false, true, true]);
@@ -269,11 +266,9 @@ async fn a_binding_without_a_plugin_waits_for_it() {
         if why.contains("scripted") { Ok(()) } else { Err(format!("{seen:?}")) }
     })
     .await;
-    let begin = Instant::now();
     host.upload("scripted", guest("scripted")).await;
     let message = host.finished(&id, 1).await;
     assert_eq!(message.deliveries[0].state, State::Handled);
-    assert!(begin.elapsed() < Duration::from_secs(10), "it took {:?} after the upload", begin.elapsed());
 }
 
 /// Each hostile guest ends with a reason that a developer understands.

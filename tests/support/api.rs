@@ -165,6 +165,17 @@ impl Host {
         .await
     }
 
+    /// Waits until the message's only delivery is final after at least this many
+    /// attempts, and returns it. A message that was just sent has no delivery yet.
+    pub async fn finished_after(&self, id: &str, attempts: usize, patience: Duration) -> Delivery {
+        wait_until(&format!("message {id} is finished after {attempts} attempts"), patience, async || {
+            let message = self.message(id).await;
+            let finished = |delivery: &&Delivery| delivery.is_final() && delivery.attempts.len() >= attempts;
+            message.deliveries.first().filter(finished).cloned().ok_or_else(|| format!("{message:?}"))
+        })
+        .await
+    }
+
     /// Uploads and activates a plugin, and returns its version.
     pub async fn upload(&self, name: &str, component: Vec<u8>) -> String {
         let (status, answer) = self.try_upload(name, component, true).await;
