@@ -68,7 +68,7 @@ async fn hosts_share_the_partitions_and_a_plugin_is_active_on_all() {
 /// Hosts come and go while a load runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn joining_and_leaving_under_load_loses_and_reorders_nothing() {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let (count, rate, rounds) = (scale(6_000, 200_000), scale(400, 2_000), scale(1, 10));
     let ledger = Arc::new(Ledger::open(kafka().bootstrap(), 6, 200, Mixture::USUAL, 21).await);
     let group = unique("storm");
@@ -97,7 +97,7 @@ async fn joining_and_leaving_under_load_loses_and_reorders_nothing() {
 /// A host freezes for longer than Kafka waits for it. The others settle
 /// everything; the store refuses what it writes after the thaw.
 async fn frozen(others: usize) {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let ledger = Arc::new(Ledger::open(kafka().bootstrap(), 6, 100, Mixture::PLAIN, 31).await);
     let group = unique("frozen");
     let cluster = Cluster::new(ledger.binding(&group, "concurrency = 16"));
@@ -147,7 +147,7 @@ async fn one_of_three_hosts_freezes_and_thaws() {
 /// settle everything; its repeated write after the thaw is refused and counted.
 #[tokio::test(flavor = "multi_thread")]
 async fn outcomes_of_a_thawed_host_are_refused_and_counted() {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let topic = create_topic(kafka().bootstrap(), "stale", 1).await;
     let group = unique("stale");
     let cluster = Cluster::new(courier_tests::host::scripted_binding(&group, &topic, ""));
@@ -189,7 +189,7 @@ async fn outcomes_of_a_thawed_host_are_refused_and_counted() {
 /// rightful owner must work, whatever the late claim did.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_claim_ends_with_the_rightful_owner_working() {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     for delay_ms in scale(vec![100, 400, 900], vec![50, 100, 200, 300, 400, 600, 900, 1_200, 1_600, 2_000]) {
         let topic = create_topic(kafka().bootstrap(), "late", 4).await;
         let group = unique("late");

@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn people_find_mend_and_run_again_what_failed() {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     setup::require(setup::BROWSER).unwrap_or_else(|error| panic!("{error:#}"));
     let topic = create_topic(kafka().bootstrap(), "console", 2).await;
     let group = unique("console");

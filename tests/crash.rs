@@ -69,7 +69,7 @@ async fn kill_9_under_load_loses_and_doubles_nothing_with_postgresql() {
 
 /// A message answered with 202 is sent, whatever happens to the host.
 async fn accepted_is_kept(store: Store) {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let (kills, count) = (scale(2, 20), scale(4_000, 50_000));
     let ledger = Ledger::open(kafka().bootstrap(), 4, 50, Mixture::PLAIN, 11).await;
     let group = unique("accepted");
@@ -145,7 +145,7 @@ async fn host_that_panics_in(task: Task, topic: &str, outbox: &str) -> Host {
 /// otherwise the host would keep its leases for ever and do nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_panics_ends_its_host() {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let topic = create_topic(kafka().bootstrap(), "panics", 1).await;
     let url = postgres().create_database().unwrap();
     let tool = Host::builder("tool").prepare();

@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(60);
 /// kills in between. Each message has its effects once: a message that a handler
 /// publishes appears once for each id.
 async fn doubles(store: Store, keyed: bool) {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let topic = create_topic(kafka().bootstrap(), "double", 3).await;
     let out = create_topic(kafka().bootstrap(), "once", 1).await;
     let group = unique("double");

@@ -30,7 +30,7 @@ async fn answers(host: &Host, wanted: StatusCode, within: Duration) -> Value {
 /// the host drops the sessions that lead there.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgresql_fails_over_behind_its_address() {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let primary = Postgres::start("fails-over-from").unwrap();
     let standby = primary.start_standby("fails-over-to").unwrap();
     let proxy = Proxy::start(primary.port().unwrap()).await;
@@ -80,7 +80,7 @@ async fn postgresql_fails_over_behind_its_address() {
 /// once, and its outcome waits until a person mends the store.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_store_refuses_for_a_lasting_cause_is_not_run_again() {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let server = Postgres::start("refuses").unwrap();
     let url = server.create_database().unwrap();
     let database = url.rsplit('/').next().unwrap();

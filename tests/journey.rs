@@ -363,7 +363,7 @@ async fn everything_works_over_tls_with_scram() {
 }
 
 async fn the_usual_mixture(store: Store) {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let keys = scale(100, 1_000);
     let ledger = Ledger::open(kafka().bootstrap(), 4, keys, Mixture::USUAL, 1).await;
     let group = unique("mixture");

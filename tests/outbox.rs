@@ -156,7 +156,7 @@ async fn a_row_becomes_the_message_that_it_says() {
 /// Rows of many writers whose transactions end in any order, some by a rollback,
 /// while hosts are killed.
 async fn many(store: Store, notify: bool) {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let (writers, rows, kills) = (scale(8, 32), scale(2_000, 100_000), scale(3, 20));
     // At full size there is time between two kills to find the median.
     let (longest_commit, kill_after) = (scale(10_000, 100_000), scale(100..1_500, 3_000..12_000));
@@ -444,7 +444,7 @@ async fn ids_in(topic: &str) -> Vec<String> {
 /// that were not yet stored were lost at a kill.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_numbers_of_an_outbox_are_right_after_kills_and_without_the_right_to_delete() {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let topic = create_topic(kafka().bootstrap(), "outbox-counts", 2).await;
     let prepared = Host::builder("tool").prepare();
     let (url, pool) = sender(&prepared, &["postgres"]).await;

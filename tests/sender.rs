@@ -141,7 +141,7 @@ async fn what_is_refused_says_why_and_is_kept_for_people() {
 /// accepted message arrives.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_true_while_kafka_is_away() {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let kafka = Kafka::start("sender").unwrap();
     let topic = create_topic(kafka.bootstrap(), "away", 4).await;
     let host = Host::builder("host-1").kafka(kafka.bootstrap()).store(Store::Postgres).start().await;

@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_secs(120);
 /// Kills a host while the first message of each partition still runs and messages
 /// behind it are settled above the position.
 async fn nothing_settled_runs_again(store: Store) {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let (messages, kills): (usize, usize) = (scale(600, 20_000), scale(3, 20));
     let topic = create_topic(kafka().bootstrap(), "trace", 2).await;
     let out = create_topic(kafka().bootstrap(), "traced-out", 1).await;

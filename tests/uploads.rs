@@ -80,7 +80,7 @@ async fn the_compiler_goes_before_the_host_and_is_bounded_by_cpu_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_that_compiles_for_ever_is_stopped() {
-    let _turn = turn::alone().await;
+    let _turn = turn::heavy().await;
     let host = Host::builder("host-1").start().await;
     refused(&host, "a compile bomb", compile_bomb(), &["compil"]).await;
     // The host goes on: it takes a valid component.
