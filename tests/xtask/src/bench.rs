@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::Args;
 
+use crate::steps::HostBuild;
 use crate::{peers, steps, test};
 
 #[derive(Args)]
@@ -18,7 +19,7 @@ pub struct Arguments {
 /// Runs one benchmark. The benchmark starts its servers itself, because it measures
 /// their resources.
 pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
-    test::prepare(root)?;
+    test::prepare(root, HostBuild::Optimised)?;
     if arguments.benchmark.first().is_some_and(|name| name == "peers") {
         peers::prepare(root)?;
     }

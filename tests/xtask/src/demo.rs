@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::servers::process::{Process, describe, run_directory};
 use crate::servers::setup;
+use crate::steps::HostBuild;
 use crate::{console, guests, http, steps};
 
 /// The address of the host in `plugins/demo.toml`.
@@ -60,7 +61,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     steps::say("build the sample plugins");
     guests::run(root)?;
     must_be_free()?;
-    steps::must("build the host", &mut steps::cargo(root, &["build", "--release", "-p", "courier"]))?;
+    HostBuild::Optimised.build(root)?;
     end_on_signal();
     let mut host = start(root)?;
     for plugin in PLUGINS {

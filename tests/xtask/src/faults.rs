@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Args;
 
+use crate::steps::HostBuild;
 use crate::{steps, test};
 
 /// The test modules that break things on purpose.
@@ -24,7 +25,7 @@ pub struct Arguments {
 
 /// Runs the rounds. Returns whether none failed.
 pub fn run(root: &Path, arguments: &Arguments) -> Result<bool> {
-    test::prepare(root)?;
+    test::prepare(root, HostBuild::Optimised)?;
     let begin = Instant::now();
     let limit = Duration::from_secs(arguments.minutes * 60);
     let mut rounds = Vec::new();
@@ -35,7 +36,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<bool> {
                 Some(filter) => vec![filter],
                 None => MODULES.iter().copied().chain(["failures::"]).collect(),
             };
-            test::journeys(root, "full", &filters, &[])
+            test::journeys(root, HostBuild::Optimised, "full", &filters, &[])
         });
         let failed = round.failure.is_some();
         rounds.push(round);

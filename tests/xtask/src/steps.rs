@@ -23,6 +23,33 @@ pub fn cargo(root: &Path, arguments: &[&str]) -> Command {
     cargo
 }
 
+/// How the host is compiled. Its dependencies are the same ones either way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostBuild {
+    /// As it ships.
+    Optimised,
+    /// Without optimisation, for tests: optimising the host takes minutes, and the tests
+    /// gain less than that by it.
+    Quick,
+}
+
+impl HostBuild {
+    /// A cargo command that builds or runs the host, or whatever depends on it.
+    pub fn cargo(self, root: &Path, arguments: &[&str]) -> Command {
+        let mut cargo = cargo(root, &[]);
+        if self == Self::Quick {
+            cargo.args(["--config", "profile.release.package.courier.opt-level=0"]);
+        }
+        cargo.args(arguments);
+        cargo
+    }
+
+    /// Builds the host's program.
+    pub fn build(self, root: &Path) -> Result<()> {
+        must("build the host", &mut self.cargo(root, &["build", "--release", "-p", "courier"]))
+    }
+}
+
 /// Prints the name of the next step.
 pub fn say(what: &str) {
     println!("\x1b[1m==> {what}\x1b[0m");

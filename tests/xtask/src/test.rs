@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::servers::setup;
-use crate::steps::{Count, count_tests, must, step, summary};
+use crate::steps::{Count, HostBuild, count_tests, must, step, summary};
 use crate::{clients, console, deny, faults, guests, java, steps, tidy};
 
 /// The module of the test binary that runs the store's suite on both databases.
@@ -62,7 +62,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<bool> {
     let mut done = Vec::new();
     let real = [Step::Conformance, Step::Journeys, Step::Faults, Step::Java];
     if wanted.iter().any(|step| real.contains(step)) {
-        let prepared = step("set up", "programs, guests and the host", || prepare(root).map(|()| Count::default()));
+        let prepared = step("set up", "programs, guests and the host", || prepare(root, HostBuild::Quick).map(|()| Count::default()));
         let failed = prepared.failure.is_some();
         done.push(prepared);
         if failed {
@@ -103,35 +103,31 @@ fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
         }),
         Step::Console => step("console", "its build, lints, words and formats", || checked(console::check(root))),
         Step::Unit => step("unit", "tests inside the crates", || {
-            // The host's own tests are short: optimising them takes minutes longer than
-            // running them.
-            let quick = "profile.release.package.courier.opt-level=0";
-            let mut count =
-                tests(&mut steps::cargo(root, &["test", "--release", "-p", "courier", "--lib", "--config", quick]))?;
+            let mut count = tests(&mut HostBuild::Quick.cargo(root, &["test", "--release", "-p", "courier", "--lib"]))?;
             let others = ["test", "--release", "--workspace", "--exclude", "courier-tests", "--exclude", "courier"];
-            count += tests(&mut steps::cargo(root, &others))?;
+            count += tests(&mut HostBuild::Quick.cargo(root, &others))?;
             Ok(count)
         }),
         Step::Clients => {
             step("clients", "senders in JavaScript, Python and Go against real hosts", || clients::run(root))
         }
         Step::Conformance => step("conformance", "the store's suite on SQLite and PostgreSQL", || {
-            journeys(root, "small", &[filter.unwrap_or(CONFORMANCE)], &[])
+            journeys(root, HostBuild::Quick, "small", &[filter.unwrap_or(CONFORMANCE)], &[])
         }),
         Step::Journeys => step("journeys", "the real host on real Kafka", || {
             // All modules that no other step runs, so that no new module is forgotten.
             let others: Vec<&str> = faults::MODULES.iter().copied().chain([CONFORMANCE]).collect();
-            journeys(root, "small", filter.as_slice(), &others)
+            journeys(root, HostBuild::Quick, "small", filter.as_slice(), &others)
         }),
         Step::Faults => step("faults", "crashes, frozen hosts and outages", || {
-            journeys(root, "small", &filter.map_or_else(|| faults::MODULES.to_vec(), |one| vec![one]), &[])
+            journeys(root, HostBuild::Quick, "small", &filter.map_or_else(|| faults::MODULES.to_vec(), |one| vec![one]), &[])
         }),
         Step::Java => step("java", "the Java client, the Spring Boot starter and its sample", || java::run(root)),
     }
 }
 
 /// Sets up what the real tests need: programs, guests, and the host's binary.
-pub fn prepare(root: &Path) -> Result<()> {
+pub fn prepare(root: &Path, host: HostBuild) -> Result<()> {
     setup::require(setup::HOST_BUILD)?;
     setup::require(setup::KAFKA)?;
     setup::require(setup::FOREIGN_PRODUCER)?;
@@ -142,16 +138,22 @@ pub fn prepare(root: &Path) -> Result<()> {
     guests::run(root)?;
     // The console is built before the host, which embeds it.
     console::run(root)?;
-    must("build the host", &mut steps::cargo(root, &["build", "--release", "-p", "courier"]))
+    host.build(root)
 }
 
+/// Journeys that run at once, for each core: they wait for Kafka and for time-outs more
+/// than they compute.
+const JOURNEYS_FOR_EACH_CORE: usize = 2;
+
 /// Runs tests of the journey binary at a scale, by parts of their names.
-pub fn journeys(root: &Path, scale: &str, only: &[&str], without: &[&str]) -> Result<Count> {
-    let mut command = steps::cargo(root, &["test", "--release", "-p", "courier-tests", "--test", "all", "--"]);
+pub fn journeys(root: &Path, host: HostBuild, scale: &str, only: &[&str], without: &[&str]) -> Result<Count> {
+    let mut command = host.cargo(root, &["test", "--release", "-p", "courier-tests", "--test", "all", "--"]);
     command.args(only);
     for name in without {
         command.args(["--skip", name]);
     }
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    command.args(["--test-threads", &(cores * JOURNEYS_FOR_EACH_CORE).to_string()]);
     tests(command.env("COURIER_TEST_SCALE", scale))
 }
 

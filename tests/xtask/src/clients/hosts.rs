@@ -15,6 +15,7 @@ use serde_json::json;
 use crate::servers::Postgres;
 use crate::servers::process::{Process, describe, free_port, run_directory};
 use crate::servers::setup::{self, output_of};
+use crate::steps::HostBuild;
 use crate::{guests, http, steps};
 
 /// How long a host may take to start, on a busy machine.
@@ -45,7 +46,7 @@ impl Hosts {
         setup::require(setup::HOST_BUILD)?;
         steps::say("build the handlers");
         guests::run(root)?;
-        steps::must("build the host", &mut steps::cargo(root, &["build", "--release", "-p", "courier"]))?;
+        HostBuild::Quick.build(root)?;
         let directory = run_directory()?.join("clients");
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
 
