@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::auth::Role;
 use super::testing::{Host, World, answer, delivery, message_row};
+use super::tests::world;
 use crate::store::{DeliveryRow, MessageRow, SentBy, SourceHash};
 
 /// An unsent message with the id 1.
@@ -53,6 +54,23 @@ async fn of_messages_of_one_id_the_newest_is_shown_with_the_others_beside_it() {
     let (_, shown) = get(&host, "/v1/messages/1?topic=stock").await;
     assert_eq!((&shown["topic"], groups(&shown).as_str(), &shown["also"]), (&json!("stock"), "d", &Value::Null));
     assert_eq!(get(&host, "/v1/messages/1?topic=other").await.0, 404);
+}
+
+/// The id of a message may look like the place of somebody else's record, which must
+/// not be hidden by it.
+#[tokio::test]
+async fn an_id_that_names_the_place_of_another_record_does_not_hide_it() {
+    let named = MessageRow { id: "order:0:20".into(), ..unsent("stock", "/eu", 1) };
+    let mut world = world();
+    world.messages.push(named);
+    let host = Host::start(world, &[]).await;
+    let (status, shown) = get(&host, "/v1/messages/order:0:20").await;
+    assert_eq!((status, &shown["topic"]), (200, &json!("stock")));
+    let also: Vec<_> = shown["also"].as_array().into_iter().flatten().collect();
+    assert_eq!(also.len(), 1, "{shown}");
+    assert_eq!((&also[0]["topic"], &also[0]["offset"]), (&json!("order"), &json!(20)));
+    let (_, record) = get(&host, "/v1/messages/order:0:20?topic=order").await;
+    assert_eq!(record["topic"], "order");
 }
 
 #[tokio::test]

@@ -79,9 +79,10 @@ pub(in crate::api) async fn show(
     let all = visible_rows(&app, &caller, &which, row.as_ref()).await?;
     let (rows, foreign): (Vec<_>, Vec<_>) =
         all.into_iter().partition(|delivery| row.as_ref().is_none_or(|row| is_of(delivery, row)));
+    let named = by_coordinates(&id, &positions, &caller);
     let place = match &row {
         Some(row) => place_of_row(row),
-        None => newest(&rows).or_else(|| by_coordinates(&id, &positions, &caller)),
+        None => newest(&rows).or_else(|| named.clone()),
     };
     // A direct send whose acknowledgement was lost has deliveries already.
     let place = place.or_else(|| newest(&rows));
@@ -138,7 +139,12 @@ pub(in crate::api) async fn show(
         message.warning = unhandled::warnings(&app, &caller, of_whom).await.pop().flatten();
     }
     message.deliveries = Some(deliveries);
-    message.also = also(&others, &elsewhere);
+    // A sender may choose any id, also one that names the record of somebody else.
+    let named = match named.filter(|named| place.as_ref() != Some(named)) {
+        Some(named) => matches!(named.read(&app).await, Ok(Some(_))).then_some(named),
+        None => None,
+    };
+    message.also = also(&others, &elsewhere, named);
     Ok(Json(MessageAnswer::Message(Box::new(message))))
 }
 
@@ -321,15 +327,15 @@ async fn read_again(app: &App, place: &RecordPlace, expected: Option<&str>) -> C
     }
 }
 
-/// The other messages of the id, and the places of deliveries that belong to none of
-/// them.
-fn also(others: &[MessageRow], elsewhere: &[DeliveryRow]) -> Vec<PlaceView> {
+/// The other messages of the id, the places of deliveries that belong to none of
+/// them, and the place that the id names.
+fn also(others: &[MessageRow], elsewhere: &[DeliveryRow], named: Option<RecordPlace>) -> Vec<PlaceView> {
     let mut places: Vec<PlaceView> = others.iter().map(PlaceView::of_row).collect();
-    let known: Vec<RecordPlace> = others.iter().filter_map(place_of_row).collect();
-    for row in elsewhere.iter().filter(|row| !known.contains(&place_of(row))) {
-        let place = PlaceView::of_delivery(row);
-        if !places.contains(&place) {
-            places.push(place);
+    let mut known: Vec<RecordPlace> = others.iter().filter_map(place_of_row).collect();
+    for place in elsewhere.iter().map(place_of).chain(named) {
+        if !known.contains(&place) {
+            places.push(PlaceView::of_place(&place));
+            known.push(place);
         }
     }
     places

@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::api::App;
-use crate::api::deliveries::flight;
+use crate::api::deliveries::flight::{self, RecordPlace};
 use crate::api::deliveries::view::DeliveryView;
 use crate::api::shown::{self, ShownBody, ShownKey, known};
 use crate::rfc3339;
@@ -121,13 +121,13 @@ impl PlaceView {
         }
     }
 
-    /// The place of a delivery's record.
+    /// A record that was not sent through Courier.
     #[must_use]
-    pub fn of_delivery(row: &DeliveryRow) -> Self {
+    pub fn of_place(place: &RecordPlace) -> Self {
         Self {
-            topic: flight::kind_of(row.listener.as_ref()).log_topic(&row.topic).into_owned(),
-            partition: Some(row.partition),
-            offset: Some(row.key.offset.0),
+            topic: place.log_topic().into_owned(),
+            partition: Some(place.partition),
+            offset: Some(place.offset.0),
             source: None,
             time: None,
             created_at: None,
