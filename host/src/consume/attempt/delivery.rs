@@ -1,5 +1,5 @@
-//! Ends a delivery: judges what its attempt returned, and tells the owner of
-//! its partition.
+//! Ends a delivery: judges what its attempt returned, for the owner of its
+//! partition.
 //!
 //! A stop is never a failure: an attempt that is dropped because its partition
 //! or the host goes away is handed back and not counted.
@@ -60,8 +60,9 @@ impl ReadyDelivery {
         }
     }
 
-    /// Judges what the engine returned and tells the owner.
-    pub fn conclude(self, bound: &RunningBinding, version: &Prepared, ended: Ended) {
+    /// Judges what the engine returned. The owner must be told.
+    #[must_use]
+    pub fn conclude(self, bound: &RunningBinding, version: &Prepared, ended: Ended) -> FinishedAttempt {
         let mut ended = self.without_loop(bound, ended);
         if bound.unavailable_alone.judged(self.key(), ended.verdict) != ended.verdict {
             ended.verdict = Verdict::Retry;
@@ -104,7 +105,7 @@ impl ReadyDelivery {
             _ => {}
         }
         let effects_permit = bound.effects_budget.take(bytes_of_effects(&outbound, &state_writes) + ended.log.len());
-        let concluded = FinishedAttempt {
+        FinishedAttempt {
             outcome,
             attempts,
             verdict: ended.verdict,
@@ -120,8 +121,7 @@ impl ReadyDelivery {
             state_writes,
             in_hand: self.in_hand,
             effects_permit,
-        };
-        self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
+        }
     }
 
     /// Fails it without an invocation, because the gate of its binding is closed.

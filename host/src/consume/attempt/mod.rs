@@ -9,6 +9,7 @@ pub mod circuit_breaker;
 pub mod delivery;
 pub mod effects_budget;
 pub mod finished;
+pub mod finished_batch;
 pub mod idle_sandboxes;
 pub mod plugin_versions;
 pub mod ready_delivery;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::binding::{BoundPlugin, RunningBinding};
 use super::circuit_breaker::Permission;
+use super::finished_batch::FinishedBatch;
 use super::idle_sandboxes::{IdleSandboxes, ThrottledSandbox};
 use super::ready_delivery::ReadyDelivery;
 use crate::config::Isolation;
@@ -29,23 +30,31 @@ pub async fn work(
 ) {
     let mut gate = bound.gate.watch();
     let mut plugin = bound.plugin.clone();
-    while let Some(work) = bound.ready.pop().await {
-        let Some((work, version)) = permit(&bound, work, &pace, &mut gate, &mut plugin, &mut store_up).await else {
-            continue;
-        };
-        let mut batch = vec![work];
-        if takes_batches(&bound, &version) {
-            while batch.len() < bound.binding.batch.max(1)
-                && bound.rate.as_ref().is_none_or(|rate| rate.check().is_ok())
-                && let Some(next) = bound.ready.try_pop()
-            {
-                if next.is_recalled() { next.give_back() } else { batch.push(next) }
+    let worker = bound.ready.add_worker();
+    let finished = FinishedBatch::default();
+    let take_turns = async {
+        while let Some(work) = worker.pop().await {
+            let Some((work, version)) = permit(&bound, work, &pace, &mut gate, &mut plugin, &mut store_up).await else {
+                continue;
+            };
+            let mut batch = vec![work];
+            if takes_batches(&bound, &version) {
+                while batch.len() < bound.binding.batch.max(1)
+                    && bound.rate.as_ref().is_none_or(|rate| rate.check().is_ok())
+                    && let Some(next) = worker.try_pop()
+                {
+                    if next.is_recalled() { next.give_back() } else { batch.push(next) }
+                }
             }
+            let mut sandbox = idle.take();
+            run(&bound, &version, &mut sandbox, batch, &finished).await;
+            idle.put(sandbox);
+            // Short handlers, one after the other, must not keep the thread from
+            // its other tasks.
+            tokio::task::coop::consume_budget().await;
         }
-        let mut sandbox = idle.take();
-        run(&bound, &version, &mut sandbox, batch).await;
-        idle.put(sandbox);
-    }
+    };
+    worker.run(take_turns, || finished.tell()).await;
 }
 
 fn takes_batches(bound: &RunningBinding, version: &Prepared) -> bool {
@@ -153,6 +162,7 @@ async fn run(
     version: &Arc<Prepared>,
     ThrottledSandbox { sandbox, throttle }: &mut ThrottledSandbox,
     batch: Vec<ReadyDelivery>,
+    finished: &FinishedBatch,
 ) {
     // The deliveries of a batch may belong to different owners. The throttle is
     // lifted when the first of them gives its partition up, and the first owner
@@ -163,10 +173,12 @@ async fn run(
     throttle.put_on(batch.iter().map(|work| &work.owner.no_more));
     let ended = {
         let calls: Vec<Call<'_>> = batch.iter().map(|work| work.call(bound)).collect();
-        let dropped = futures::future::select_all(batch.iter().map(|work| Box::pin(work.owner.dropped.cancelled())));
+        // A short call ends when it is polled first; then nothing is prepared for the
+        // drop, which would cost as much as the call.
         tokio::select! {
+            biased;
             ended = invoke(sandbox, version, calls) => Some(ended),
-            _ = dropped => None,
+            () = first_dropped(&batch) => None,
         }
     };
     bound.end(&rows);
@@ -174,7 +186,8 @@ async fn run(
         Some(ended) => {
             throttle.pace.ended(ended.len());
             for (work, ended) in batch.into_iter().zip(ended) {
-                work.conclude(bound, version, ended);
+                let owner = Arc::clone(&work.owner);
+                finished.push(owner, work.conclude(bound, version, ended));
             }
         }
         None => {
@@ -182,6 +195,17 @@ async fn run(
                 bound.gate.give_probe_back();
             }
             batch.into_iter().for_each(ReadyDelivery::give_back);
+        }
+    }
+}
+
+/// Waits until the first owner of a delivery in the batch drops it.
+async fn first_dropped(batch: &[ReadyDelivery]) {
+    match batch {
+        [alone] => alone.owner.dropped.cancelled().await,
+        _ => {
+            let dropped = batch.iter().map(|work| Box::pin(work.owner.dropped.cancelled()));
+            futures::future::select_all(dropped).await;
         }
     }
 }
