@@ -15,10 +15,12 @@ pub mod settle;
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::attempt::binding::RunningBinding;
+use self::attempt::finished_batch::FinishedBatch;
 use self::attempt::idle_sandboxes::{IdleSandboxes, ThrottledSandbox};
 use self::consumer::broadcast::BroadcastConsumer;
 use self::consumer::each_address::{AddressKeeper, Service, StartWorkers};
@@ -73,6 +75,7 @@ impl RunningGroup {
         let (cache, logs) = (NodeCache::new(CACHE_BYTES), LogBudget::default());
         let start_workers: StartWorkers = {
             let (node, pace, threads) = (node.clone(), Arc::clone(&member.pace), threads.handle().clone());
+            let owners = Handle::current();
             Arc::new(move |bound: &Arc<RunningBinding>| {
                 let sandbox = |_| {
                     let throttle = Arc::new(WorkerThrottle::new(Arc::clone(&pace)));
@@ -90,7 +93,8 @@ impl RunningGroup {
                 let idle = Arc::new(IdleSandboxes::new(sandboxes));
                 for _ in 0..bound.binding.concurrency {
                     let (idle, pace) = (Arc::clone(&idle), Arc::clone(&pace));
-                    let work = attempt::worker::work(Arc::clone(bound), idle, pace, node.store_up.clone());
+                    let finished = FinishedBatch::new(owners.clone());
+                    let work = attempt::worker::work(Arc::clone(bound), idle, pace, node.store_up.clone(), finished);
                     threads.spawn(supervise::unbroken(Task::Worker, work));
                 }
                 supervise::spawn(Task::BindingGate, attempt::worker::keep_gate(Arc::clone(bound)));

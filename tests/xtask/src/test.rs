@@ -62,7 +62,9 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<bool> {
     let mut done = Vec::new();
     let real = [Step::Conformance, Step::Journeys, Step::Faults, Step::Java];
     if wanted.iter().any(|step| real.contains(step)) {
-        let prepared = step("set up", "programs, guests and the host", || prepare(root, HostBuild::Quick).map(|()| Count::default()));
+        let prepared = step("set up", "programs, guests and the host", || {
+            prepare(root, HostBuild::Quick).map(|()| Count::default())
+        });
         let failed = prepared.failure.is_some();
         done.push(prepared);
         if failed {
@@ -120,7 +122,13 @@ fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
             journeys(root, HostBuild::Quick, "small", filter.as_slice(), &others)
         }),
         Step::Faults => step("faults", "crashes, frozen hosts and outages", || {
-            journeys(root, HostBuild::Quick, "small", &filter.map_or_else(|| faults::MODULES.to_vec(), |one| vec![one]), &[])
+            journeys(
+                root,
+                HostBuild::Quick,
+                "small",
+                &filter.map_or_else(|| faults::MODULES.to_vec(), |one| vec![one]),
+                &[],
+            )
         }),
         Step::Java => step("java", "the Java client, the Spring Boot starter and its sample", || java::run(root)),
     }

@@ -139,13 +139,16 @@ pub(in crate::api) async fn show(
         message.warning = unhandled::warnings(&app, &caller, of_whom).await.pop().flatten();
     }
     message.deliveries = Some(deliveries);
-    // A sender may choose any id, also one that names the record of somebody else.
-    let named = match named.filter(|named| place.as_ref() != Some(named)) {
-        Some(named) => matches!(named.read(&app).await, Ok(Some(_))).then_some(named),
-        None => None,
-    };
-    message.also = also(&others, &elsewhere, named);
+    let hidden = hidden(&app, named, place.as_ref()).await;
+    message.also = also(&others, &elsewhere, hidden);
     Ok(Json(MessageAnswer::Message(Box::new(message))))
+}
+
+/// The place that the id names, if another record is shown and there is one at it: a
+/// sender may choose any id, also one that names the record of somebody else.
+async fn hidden(app: &App, named: Option<RecordPlace>, shown: Option<&RecordPlace>) -> Option<RecordPlace> {
+    let named = named.filter(|named| shown != Some(named))?;
+    matches!(named.read(app).await, Ok(Some(_))).then_some(named)
 }
 
 /// Adds the deliveries of groups that lost the record before they handled it. A
@@ -328,11 +331,11 @@ async fn read_again(app: &App, place: &RecordPlace, expected: Option<&str>) -> C
 }
 
 /// The other messages of the id, the places of deliveries that belong to none of
-/// them, and the place that the id names.
-fn also(others: &[MessageRow], elsewhere: &[DeliveryRow], named: Option<RecordPlace>) -> Vec<PlaceView> {
+/// them, and the place of a record that the id hides.
+fn also(others: &[MessageRow], elsewhere: &[DeliveryRow], hidden: Option<RecordPlace>) -> Vec<PlaceView> {
     let mut places: Vec<PlaceView> = others.iter().map(PlaceView::of_row).collect();
     let mut known: Vec<RecordPlace> = others.iter().filter_map(place_of_row).collect();
-    for place in elsewhere.iter().map(place_of).chain(named) {
+    for place in elsewhere.iter().map(place_of).chain(hidden) {
         if !known.contains(&place) {
             places.push(PlaceView::of_place(&place));
             known.push(place);

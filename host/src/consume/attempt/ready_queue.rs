@@ -13,7 +13,7 @@
 //!
 //! **Invariant:** while deliveries are queued and a worker is idle, as many
 //! workers as cores compute or were woken. So a queued delivery never waits for
-//! a handler that waits. [`Inner::to_wake`] keeps it, after each push and each
+//! a handler that waits. [`Inner::wake_next`] keeps it, after each push and each
 //! poll of a worker.
 
 use std::collections::VecDeque;
@@ -83,7 +83,7 @@ impl<T> ReadyQueue<T> {
         } else {
             inner.live.push_back(item)
         }
-        let waker = inner.to_wake(self.cores);
+        let waker = inner.wake_next(self.cores);
         drop(inner);
         waker.into_iter().for_each(Waker::wake);
         Ok(())
@@ -142,9 +142,9 @@ impl<T> Inner<T> {
         Some(item)
     }
 
-    /// The idle worker that must be woken, if any. One is enough: when it is
+    /// Takes the idle worker that must be woken, if any. One is enough: when it is
     /// polled and leaves items behind, it wakes the next.
-    fn to_wake(&mut self, cores: usize) -> Option<Waker> {
+    fn wake_next(&mut self, cores: usize) -> Option<Waker> {
         if self.queued() == 0 || self.computing + self.woken >= cores {
             return None;
         }
@@ -200,7 +200,7 @@ impl<T> Drop for Computing<'_, T> {
     fn drop(&mut self) {
         let mut inner = self.0.inner.lock();
         inner.computing -= 1;
-        let waker = inner.to_wake(self.0.cores);
+        let waker = inner.wake_next(self.0.cores);
         drop(inner);
         waker.into_iter().for_each(Waker::wake);
     }
@@ -255,7 +255,7 @@ impl<T> Drop for Pop<'_, T> {
         } else {
             inner.woken -= 1;
         }
-        let waker = inner.to_wake(self.queue.cores);
+        let waker = inner.wake_next(self.queue.cores);
         drop(inner);
         waker.into_iter().for_each(Waker::wake);
     }

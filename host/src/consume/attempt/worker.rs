@@ -21,17 +21,18 @@ use crate::config::Isolation;
 use crate::consume::fairness::cpu_bucket::CpuBucket;
 use crate::engine::{Call, Ended, Prepared, Sandbox, World};
 
-/// Runs deliveries until the queue closes.
+/// Runs deliveries until the queue closes. `finished` is where the worker collects what
+/// it has to tell to owners.
 pub async fn work(
     bound: Arc<RunningBinding>,
     idle: Arc<IdleSandboxes>,
     pace: Arc<CpuBucket>,
     mut store_up: watch::Receiver<bool>,
+    finished: FinishedBatch,
 ) {
     let mut gate = bound.gate.watch();
     let mut plugin = bound.plugin.clone();
     let worker = bound.ready.add_worker();
-    let finished = FinishedBatch::default();
     let take_turns = async {
         while let Some(work) = worker.pop().await {
             let Some((work, version)) = permit(&bound, work, &pace, &mut gate, &mut plugin, &mut store_up).await else {
