@@ -288,3 +288,64 @@ async fn what_is_not_granted_is_refused(language: Language) {
         running.check(&failed(what, "error", word), &delivery);
     }
 }
+
+/// Messages that one call gets end one by one; what the handler throws ends the call, and
+/// each message runs alone.
+async fn a_batch_handler_answers_for_each_message(name: &str, source: &'static str, exception_at: &str) {
+    let _turn = turn::shared().await;
+    let (group, topic, out) = (unique(name), unique("batches"), unique("batches-out"));
+    let binding = format!(
+        "group = \"{group}\"\ntopics = [\"{topic}\"]\nplugin = \"{group}\"\nbatch = 16\nconcurrency = 1\n\
+         [binding.retry]\nmax_attempts = 2\n[binding.grant]\npublish = [\"{out}\"]\nstate = true\n"
+    );
+    let host = Host::builder(name).dev().kafka("127.0.0.1:1").binding(&binding).start().await;
+    host.upload(&group, built(&host, source).await).await;
+    let rounds = [["effects", "effects", "reject", "retry"], ["effects", "reject", "throw", "retry"]];
+    for (round, scenarios) in rounds.into_iter().enumerate() {
+        host.post(&format!("/v1/groups/{group}/pause"), json!({ "why": "a batch is filled" }), 200).await;
+        let message = |(number, what): (usize, &&str)| {
+            let body = json!({ "do": what, "topic": out });
+            json!({ "topic": topic, "type": "Scenario", "key": format!("k-{round}-{number}"), "body": body })
+        };
+        let sent = host.publish_all(scenarios.iter().enumerate().map(message).collect()).await;
+        host.post(&format!("/v1/groups/{group}/resume"), json!({}), 200).await;
+        let mut sizes = Vec::new();
+        for (accepted, what) in sent.iter().zip(scenarios) {
+            let delivery = host.finished(accepted.id(), 1).await.deliveries.remove(0);
+            let (state, reason) = (delivery.state, delivery.reason.clone().unwrap_or_default());
+            let attempts: Vec<&str> = delivery.attempts.iter().map(|attempt| attempt.verdict.as_str()).collect();
+            match what {
+                "effects" => {
+                    assert_eq!((state, &attempts[..]), (State::Handled, &["success"][..]), "{delivery:?}");
+                    sizes.push(delivery.attempts[0].log.clone().unwrap_or_default());
+                }
+                "retry" => {
+                    assert_eq!((state, &attempts[..]), (State::Handled, &["retry", "success"][..]), "{delivery:?}")
+                }
+                "reject" => assert_eq!((state, reason.as_str()), (State::HandleFail, "never"), "{delivery:?}"),
+                _ => {
+                    assert_eq!(attempts, ["error", "error"], "{delivery:?}");
+                    assert!(reason.contains(exception_at), "{reason}");
+                }
+            }
+        }
+        if round == 0 {
+            assert!(sizes.iter().all(|log| log.contains("one of 4")), "{sizes:?}");
+        }
+    }
+    let published: courier_tests::shapes::Page<Message> = host.get(&format!("/v1/messages?topic={out}")).await;
+    let types: Vec<_> = published.items.iter().map(|message| message.kind_of_event.as_deref()).collect();
+    assert_eq!(types, [Some("Batched"); 3], "a rejected item publishes nothing: {published:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_handler_in_typescript_answers_for_each_message() {
+    a_batch_handler_answers_for_each_message("ts-batch", "typescript-batch", "it spoils the batch at handler.ts:2")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_handler_in_python_answers_for_each_message() {
+    let exception_at = "RuntimeError: it spoils the batch (handler.py:3";
+    a_batch_handler_answers_for_each_message("py-batch", "python-batch", exception_at).await;
+}

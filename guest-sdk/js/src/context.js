@@ -127,6 +127,16 @@ function logger(write) {
   return log;
 }
 
+/** The imports as the context of one item of a batch calls them. */
+export function importsOf(host, item) {
+  const own = { ...host };
+  const { publish } = host["courier:plugin/batch-publish"] ?? {};
+  if (publish) own["courier:plugin/publish"] = { publish: (message) => publish(item, message) };
+  const { get, set } = host["courier:plugin/batch-state"] ?? {};
+  if (get) own["courier:plugin/state"] = { get: (key) => get(item, key), set: (key, value) => set(item, key, value) };
+  return own;
+}
+
 /**
  * The message and the attempt at hand, and everything that a handler may do. What a
  * handler does not ask for is not made: most of the time of a short call would go there.

@@ -144,6 +144,31 @@ export interface Handler<E = any> {
 export function handler<E = any>(options: HandlerOptions, handle: (event: E, ctx: Context) => unknown): Handler<E>;
 export function handler<E = any>(handle: (event: E, ctx: Context) => unknown): Handler<E>;
 
+/** A message of a batch: what was sent, and a context of its own. */
+export interface Item<E = any> {
+  readonly event: E;
+  readonly ctx: Context;
+}
+
+/** What became of an item: an error is a failure, nothing a success. */
+export type Outcome = Error | undefined | null;
+
+export interface BatchHandler<E = any> {
+  (items: Item<E>[]): Outcome[] | Promise<Outcome[]>;
+  readonly options: Readonly<HandlerOptions>;
+}
+
+/**
+ * Declares a handler of several messages at a time: export it as the module's default. It
+ * returns one outcome for each item, in their order. What it throws ends the whole call,
+ * and the host runs each message alone.
+ */
+export function batchHandler<E = any>(
+  options: HandlerOptions,
+  handle: (items: Item<E>[]) => Outcome[] | Promise<Outcome[]>,
+): BatchHandler<E>;
+export function batchHandler<E = any>(handle: (items: Item<E>[]) => Outcome[] | Promise<Outcome[]>): BatchHandler<E>;
+
 export function retry(reason: string, options?: FailureOptions): Failure;
 export function reject(reason: string, options?: { cause?: unknown }): Failure;
 export function unavailable(reason: string, options?: FailureOptions): Failure;

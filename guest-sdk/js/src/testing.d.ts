@@ -1,4 +1,4 @@
-import type { Attempt, Capability, Context, Handler, Header, Message } from "./index.js";
+import type { Attempt, BatchHandler, Capability, Context, Handler, Header, Message } from "./index.js";
 
 /** A message and its surroundings; everything has a default. */
 export interface Given {
@@ -37,6 +37,12 @@ export interface Outcome extends Seen {
 
 /** Delivers one message as the host does, and tells what came of it. */
 export function deliver(handler: Handler<any>, given?: Given): Promise<Outcome>;
+
+/**
+ * Delivers several messages to a batch handler in one call. Rejects when the call fails as
+ * a whole: the host would then run each message alone.
+ */
+export function deliverBatch(handler: BatchHandler<any>, given: Given[]): Promise<Outcome[]>;
 
 /** A context of its own, to call a function that takes one. */
 export function context(given?: Given): { ctx: Context; seen(): Seen };

@@ -1,7 +1,7 @@
 // Runs a handler without a host: `import { deliver } from "courier-sdk/testing"`.
 
 import { Context } from "./context.js";
-import { run } from "./index.js";
+import { run, runBatch } from "./index.js";
 import { stringify } from "./json.js";
 
 const bytes = (value) => (value instanceof Uint8Array ? value : new TextEncoder().encode(typeof value === "string" ? value : stringify(value)));
@@ -92,6 +92,23 @@ function opened(value) {
 export async function deliver(handler, given = {}) {
   const recorder = new Recorder(given);
   const failure = await run(handler, recorder.imports, wireMessage(given), wireAttempt(given.attempt ?? {}));
+  return outcome(failure, recorder);
+}
+
+/**
+ * Delivers several messages to a batch handler in one call, and tells what came of each.
+ * Rejects when the call fails as a whole: the host would then run each message alone.
+ */
+export async function deliverBatch(handler, given) {
+  const recorders = given.map((one) => new Recorder(one));
+  const contexts = given.map(
+    (one, place) => new Context(recorders[place].imports, wireMessage(one), wireAttempt(one.attempt ?? {})),
+  );
+  const failures = await runBatch(handler, contexts);
+  return failures.map((failure, place) => outcome(failure, recorders[place]));
+}
+
+function outcome(failure, recorder) {
   if (failure === undefined) return { verdict: "success", reason: null, afterMs: null, ...recorder.seen };
   const isPlain = typeof failure.val === "string";
   const reason = isPlain ? failure.val : failure.val.reason;

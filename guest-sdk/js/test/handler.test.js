@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { handler, RefusalError } from "../src/index.js";
-import { context, deliver } from "../src/testing.js";
+import { batchHandler, handler, RefusalError, reject, retry } from "../src/index.js";
+import { context, deliver, deliverBatch } from "../src/testing.js";
 
 const reserve = handler({ group: "stock", topics: ["order"], publishes: ["stock"] }, async (order, ctx) => {
   if (order.quantity === 0) throw ctx.reject("an order of nothing");
@@ -98,7 +98,7 @@ test("message, attempt, settings and stores are at hand", () => {
 test("a declaration that makes no sense is refused", () => {
   assert.throws(() => handler({ topic: "order" }, () => {}), /no option topic/);
   assert.throws(() => handler({ topics: "order" }, () => {}), /list of texts/);
-  assert.throws(() => handler({ batch: true }, () => {}), /batch handlers cannot/);
+  assert.throws(() => handler({ batch: true }, () => {}), /batch is no option/);
   assert.throws(() => handler({}), /wants a function/);
   assert.throws(() => context().ctx.retry("x", { after: "soon" }), /no duration/);
 });
@@ -117,4 +117,32 @@ test("the log tells the errors behind an error", async () => {
   const circle = new Error("round");
   circle.cause = circle;
   assert.ok(trace(circle).split("caused by").length < 20);
+});
+
+const many = batchHandler({ topics: ["order"] }, async (items) =>
+  items.map(({ event, ctx }) => {
+    if (event.quantity < 0) throw new RangeError("it spoils the batch");
+    if (event.quantity === 0) return reject("an order of nothing");
+    if (event.quantity > 100) return retry("too many at once", { after: "5s" });
+    ctx.publish({ topic: "stock", key: ctx.message.key, body: { of: items.length } });
+  }),
+);
+const order = (quantity) => ({ body: { quantity }, key: `k-${quantity}` });
+
+test("a batch handler answers for each message", async () => {
+  const outcomes = await deliverBatch(many, [order(1), { body: new TextEncoder().encode("{") }, order(0), order(200), order(2)]);
+  assert.deepEqual(outcomes.map(({ verdict }) => verdict), ["success", "reject", "reject", "retry", "success"]);
+  assert.match(outcomes[1].reason, /is not JSON/);
+  assert.deepEqual([outcomes[2].reason, outcomes[3].afterMs], ["an order of nothing", 5000]);
+  assert.deepEqual(outcomes[4].published[0].body, { of: 4 });
+});
+
+test("what a batch handler throws is the outcome of one message and the end of a call with several", async () => {
+  const [alone] = await deliverBatch(many, [order(-1)]);
+  assert.match(alone.reason, /^RangeError: it spoils the batch at handler\.test\.js:\d+:\d+$/);
+  await assert.rejects(deliverBatch(many, [order(1), order(-1)]), /it spoils the batch/);
+  const short = batchHandler(() => [undefined]);
+  await assert.rejects(deliverBatch(short, [order(1), order(2)]), /returned 1 outcomes for 2 items/);
+  const [odd] = await deliverBatch(batchHandler(() => ["done"]), [order(1)]);
+  assert.match(odd.reason, /outcome 0 is "done": undefined is a success, and an error a failure/);
 });

@@ -23,7 +23,7 @@ use anyhow::{Context as _, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use self::sources::Sources;
-use self::uses::Uses;
+use self::uses::{Uses, World};
 
 /// The custom section in which a component says what it wants.
 const ABOUT_SECTION: &str = "courier:handler";
@@ -38,6 +38,7 @@ pub const ENDINGS: [&str; 4] = ["ts", "mts", "js", "mjs"];
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Declared {
+    world: World,
     group: String,
     topics: Vec<String>,
     types: Vec<String>,
@@ -50,7 +51,7 @@ struct Declared {
 #[derive(Serialize)]
 struct About<'a> {
     name: &'a str,
-    world: &'a str,
+    world: World,
     group: &'a str,
     topics: &'a [String],
     types: &'a [String],
@@ -80,20 +81,21 @@ pub fn build(file: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
 
 async fn component(file: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
     let sources = Sources::read(file)?;
-    let mut uses = Uses::found_in(sources.texts());
-    let mut started = start(&sources, &uses).await?;
-    let mut declared = declared(&started.logged)?;
-    if let Some(names) = declared.uses.take() {
-        let wanted = Uses::declared(&names)?;
-        if wanted != uses {
-            uses = wanted;
-            started = start(&sources, &uses).await?;
-        }
+    let found = (Uses::found_in(sources.texts()), World::found_in(sources.texts()));
+    let mut started = start(&sources, &found.0, found.1).await?;
+    let declared = declared(&started.logged)?;
+    let uses = match &declared.uses {
+        Some(names) => Uses::declared(names)?,
+        None => found.0.clone(),
+    };
+    // What it declares goes before what its sources look like.
+    if (&uses, declared.world) != (&found.0, found.1) {
+        started = start(&sources, &uses, declared.world).await?;
     }
     let is_typescript = file.extension().is_some_and(|ending| ending == "ts" || ending == "mts");
     let about = About {
         name,
-        world: "handler",
+        world: declared.world,
         group: &declared.group,
         topics: &declared.topics,
         types: &declared.types,
@@ -105,10 +107,10 @@ async fn component(file: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
     Ok(link::with_section(&started.component, ABOUT_SECTION, &serde_json::to_vec(&about)?))
 }
 
-async fn start(sources: &Sources, uses: &Uses) -> anyhow::Result<snapshot::Started> {
-    let linked = link::link(uses)?;
-    let sources = Arc::new(sources.clone().with_sdk(uses));
-    snapshot::start(&linked, &sources).await.context("the module of the handler cannot be loaded")
+async fn start(sources: &Sources, uses: &Uses, world: World) -> anyhow::Result<snapshot::Started> {
+    let linked = link::link(uses, world)?;
+    let sources = Arc::new(sources.clone().with_sdk(uses, world));
+    snapshot::start(&linked, &sources, world).await.context("the module of the handler cannot be loaded")
 }
 
 /// What the handler declares, which the SDK logs while the script starts.

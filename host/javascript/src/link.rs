@@ -23,7 +23,7 @@ use wasmparser::{Parser, Payload, TypeRef};
 use wit_component::{Linker, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use super::uses::Uses;
+use super::uses::{Uses, World};
 
 /// The runtime; `runtime/README.md` says where it comes from.
 const QUICKJS: &[u8] = include_bytes!("../runtime/quickjs.wasm");
@@ -48,16 +48,16 @@ interface random {
 /// does not import it: the linker resolves it.
 const JOBS_INTERFACE: &str = "courier:javascript/jobs";
 const JOBS_FUNCTION: &str = "courier_run_jobs";
-/// The number of `handle` among the exports that the runtime knows.
+/// The number of the handler's function among the exports that the runtime knows.
 const HANDLE_INDEX: i32 = 0;
 
 /// The component whose runtime has not read a script yet.
-pub(super) fn link(uses: &Uses) -> anyhow::Result<Vec<u8>> {
+pub(super) fn link(uses: &Uses, world: World) -> anyhow::Result<Vec<u8>> {
     let mut resolve = Resolve::default();
     for (name, text) in INTERFACES {
         resolve.push_str(name, text).with_context(|| format!("cannot read the interface {name}"))?;
     }
-    let package = resolve.push_str("handler.wit", &worlds(uses)).context("cannot read the handler's world")?;
+    let package = resolve.push_str("handler.wit", &worlds(uses, world)).context("cannot read the handler's world")?;
     let scripts_world = resolve.select_world(&[package], Some("script"))?;
     let components_world = resolve.select_world(&[package], Some("handler"))?;
     let mut bindings = resolve_jobs_import(&wit_dylib::create(&resolve, scripts_world, None))?;
@@ -74,13 +74,11 @@ pub(super) fn link(uses: &Uses) -> anyhow::Result<Vec<u8>> {
 
 /// The world that the script sees, and the one that the component has: the
 /// first has the jobs library besides.
-fn worlds(uses: &Uses) -> String {
-    let imports: String = uses.interfaces().map(|interface| format!("    import {interface};\n")).collect();
+fn worlds(uses: &Uses, world: World) -> String {
+    let (types, export) = world.export();
+    let imports: String = uses.interfaces(world).map(|interface| format!("    import {interface};\n")).collect();
     let world = |name: &str, more: &str| {
-        format!(
-            "world {name} {{\n    use courier:plugin/types@2.0.0.{{message, attempt, failure}};\n{imports}{more}    \
-             export handle: func(message: message, attempt: attempt) -> result<_, failure>;\n}}\n"
-        )
+        format!("world {name} {{\n    use courier:plugin/types@2.0.0.{{{types}}};\n{imports}{more}    {export}\n}}\n")
     };
     format!(
         "package courier:javascript;\ninterface jobs {{ run: func(); }}\n{}{}",
@@ -146,7 +144,7 @@ fn entity(import: TypeRef) -> anyhow::Result<EntityType> {
 
 /// A library with one function: it calls the runtime's entry for asynchronous
 /// exports, which runs all pending promise jobs before it returns. The entry
-/// calls `handle` without arguments, which the SDK answers at once.
+/// calls the handler without arguments, which the SDK answers at once.
 fn jobs_library() -> Vec<u8> {
     let mut types = TypeSection::new();
     types.ty().function([ValType::I32], [ValType::I32]);

@@ -16,6 +16,7 @@ use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
 use super::loader::{self, LOADER_INTERFACE};
 use super::sources::Sources;
+use super::uses::World;
 
 const LOG_INTERFACE: &str = "courier:plugin/log@2.0.0";
 /// What the runtime may print while it starts; only its last words matter.
@@ -50,7 +51,7 @@ impl WasiView for Host {
 }
 
 /// Runs the entry of `sources` in the linked component.
-pub(super) async fn start(linked: &[u8], sources: &Arc<Sources>) -> anyhow::Result<Started> {
+pub(super) async fn start(linked: &[u8], sources: &Arc<Sources>, world: World) -> anyhow::Result<Started> {
     let printed = MemoryOutputPipe::new(MAX_PRINTED_BYTES);
     let wasi = WasiCtx::builder().stdout(printed.clone()).stderr(printed.clone()).build();
     let limits = StoreLimitsBuilder::new().memory_size(MAX_MEMORY_BYTES).build();
@@ -72,7 +73,8 @@ pub(super) async fn start(linked: &[u8], sources: &Arc<Sources>) -> anyhow::Resu
         .map_err(ours)?;
     let entry = Some(Sources::ENTRY);
     end_after(engine.weak(), MAX_START);
-    let started = init.call_async(&mut store, ("globalThis.wit = {};", sources.entry(), entry, false)).await;
+    let started =
+        init.call_async(&mut store, ("globalThis.wit = {};", Sources::entry(world).as_str(), entry, false)).await;
     match started {
         Ok((Ok(()),)) => {}
         Ok((Err(why),)) => {

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow, bail};
 use crate::commonjs::{self, Target};
 use crate::resolve::{Asks, Found, find};
 use crate::strip::{CommonJs, Dialect, Namespace, strip};
-use crate::uses::Uses;
+use crate::uses::{Uses, World};
 
 /// The SDK's modules, under the names that the runtime knows them by.
 const SDK: [(&str, &str); 11] = [
@@ -34,7 +34,7 @@ const USER_MODULE: &str = "courier:handler";
 
 const ENTRY_TEXT: &str = "import { component } from \"courier:sdk/component.js\";
 import * as module from \"courier:handler\";
-export const handle = component(module);
+const handle = component(module);
 ";
 
 /// Modules that one handler may have. A mistaken import of a whole tree is told
@@ -107,17 +107,18 @@ impl Sources {
     }
 
     /// Adds the SDK, joined to the interfaces that the component imports.
-    pub(super) fn with_sdk(mut self, uses: &Uses) -> Self {
+    pub(super) fn with_sdk(mut self, uses: &Uses, world: World) -> Self {
         for (name, text) in SDK {
             self.modules.insert(name.to_owned(), Module::alone(text.to_owned(), Shape::Module));
         }
-        let host = Module::alone(host_module(uses), Shape::Module);
+        let host = Module::alone(host_module(uses, world), Shape::Module);
         self.modules.insert(HOST_MODULE.to_owned(), host);
         self
     }
 
-    pub(super) fn entry(&self) -> &str {
-        ENTRY_TEXT
+    /// The text of the entry, which exports what `world` demands.
+    pub(super) fn entry(world: World) -> String {
+        format!("{ENTRY_TEXT}export {{ handle as {} }};\n", world.function())
     }
 
     /// The name of the module that `referrer` means by `specifier`.
@@ -293,9 +294,9 @@ fn place(source: &str, offset: u32) -> String {
 }
 
 /// The module through which the SDK reaches what the component imports.
-fn host_module(uses: &Uses) -> String {
+fn host_module(uses: &Uses, world: World) -> String {
     let jobs = ["courier:javascript/jobs"];
-    let interfaces: Vec<&str> = uses.interfaces().chain(jobs).collect();
+    let interfaces: Vec<&str> = uses.interfaces(world).chain(jobs).collect();
     let mut text = String::new();
     for (index, interface) in interfaces.iter().enumerate() {
         text.push_str(&format!("import i{index} from \"{interface}\";\n"));
@@ -354,7 +355,7 @@ mod tests {
             sources.modules.keys().collect::<Vec<_>>(),
             ["d.json", "handler.ts", "lib/a.ts", "node_modules/@x/c/deep.js", "node_modules/b/b.mjs"]
         );
-        let sources = sources.with_sdk(&Uses::default());
+        let sources = sources.with_sdk(&Uses::default(), World::Handler);
         assert_eq!(sources.resolve(Sources::ENTRY, USER_MODULE).unwrap(), "handler.ts");
         assert_eq!(sources.resolve("handler.ts", "./lib/a.js").unwrap(), "lib/a.ts");
         assert_eq!(sources.resolve("handler.ts", "courier-sdk").unwrap(), "courier:sdk/index.js");

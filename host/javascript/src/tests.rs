@@ -77,6 +77,22 @@ fn what_is_declared_goes_before_what_is_found() {
 }
 
 #[test]
+fn a_batch_handler_has_the_imports_and_the_export_of_its_world() {
+    let text = "import { batchHandler } from 'courier-sdk';\n\
+                export default batchHandler((items) => items.map(({ ctx }) => ctx.state.set('a', 1)));";
+    let (imports, exports, about) = described(&built(&[("handler.js", text)]).unwrap());
+    assert!(exports.iter().any(|name| name == "handle-batch"), "{exports:?}");
+    assert!(imports.iter().any(|name| name == "courier:plugin/batch-state@2.0.0"), "{imports:?}");
+    assert!(!imports.iter().any(|name| name == "courier:plugin/state@2.0.0"), "{imports:?}");
+    assert_eq!(about["world"], "batch-handler");
+    // What the sources look like is a guess: here nothing calls it.
+    let text = "import { batchHandler, handler } from 'courier-sdk';\nexport default handler(() => {});";
+    assert_eq!(described(&built(&[("handler.js", text)]).unwrap()).2["world"], "handler");
+    let hidden = "import * as sdk from 'courier-sdk';\nexport default sdk['batch' + 'Handler'](() => []);";
+    assert_eq!(described(&built(&[("handler.js", hidden)]).unwrap()).2["world"], "batch-handler");
+}
+
+#[test]
 fn packages_are_started_with_the_handler() {
     let handler = format!(
         "{HANDLER}import add, {{ one }} from 'add';\nimport * as circle from 'add/circle.js';\n\
@@ -105,7 +121,10 @@ fn what_goes_wrong_while_the_module_loads_is_told_with_its_place() {
         ("fetch('https://example.com');\nexport default handler({}, () => {});", "cannot be loaded: wasi:http/types"),
         ("for (;;) {}\nexport default handler({}, () => {});", "it does not finish loading within 15 s"),
         ("export default handler({ uses: ['files'] }, () => {});", "\"files\"] is not known"),
-        ("export default handler({ batch: true }, () => {});", "batch handlers cannot be written in JavaScript yet"),
+        (
+            "export default handler({ batch: true }, () => {});",
+            "batch is no option: write `export default batchHandler(",
+        ),
         ("import 'node:fs';", "handler.js:2:1: it imports \"node:fs\" of Node"),
     ] {
         let refusal = built(&[("handler.js", &format!("{HANDLER}{text}"))]).expect_err(text);

@@ -2,6 +2,7 @@
 //! so that its list of imports says what the handler can do.
 
 use anyhow::bail;
+use serde::{Deserialize, Serialize};
 
 /// A capability that a handler may declare in `uses`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,13 +41,55 @@ impl Capability {
         }
     }
 
-    fn interfaces(self) -> &'static [&'static str] {
+    fn interfaces(self, world: World) -> &'static [&'static str] {
+        match (self, world) {
+            (Publish, World::Handler) => &["courier:plugin/publish@2.0.0"],
+            (Publish, World::BatchHandler) => &["courier:plugin/batch-publish@2.0.0"],
+            (State, World::Handler) => &["courier:plugin/state@2.0.0"],
+            (State, World::BatchHandler) => &["courier:plugin/batch-state@2.0.0"],
+            (Cache, _) => &["courier:plugin/cache@2.0.0"],
+            (Config, _) => &["courier:plugin/config@2.0.0"],
+            (Http, _) => &["wasi:http/types@0.2.12", "wasi:http/outgoing-handler@0.2.12", "wasi:io/streams@0.2.12"],
+        }
+    }
+}
+
+/// The world of the contract that a handler has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum World {
+    /// One message at a time.
+    #[default]
+    Handler,
+    /// Several at a time.
+    BatchHandler,
+}
+
+impl World {
+    /// What the sources look like: only a batch handler calls `batchHandler`.
+    pub(super) fn found_in<'a>(mut sources: impl Iterator<Item = &'a str>) -> Self {
+        let is_batch = sources.any(|source| words(source).any(|word| word == "batchHandler"));
+        if is_batch { Self::BatchHandler } else { Self::Handler }
+    }
+
+    /// The name of the script's function that the component exports.
+    pub(super) fn function(self) -> &'static str {
         match self {
-            Publish => &["courier:plugin/publish@2.0.0"],
-            State => &["courier:plugin/state@2.0.0"],
-            Cache => &["courier:plugin/cache@2.0.0"],
-            Config => &["courier:plugin/config@2.0.0"],
-            Http => &["wasi:http/types@0.2.12", "wasi:http/outgoing-handler@0.2.12", "wasi:io/streams@0.2.12"],
+            Self::Handler => "handle",
+            Self::BatchHandler => "handleBatch",
+        }
+    }
+
+    /// The types of the contract that the export names, and the export.
+    pub(super) fn export(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Handler => (
+                "message, attempt, failure",
+                "export handle: func(message: message, attempt: attempt) -> result<_, failure>;",
+            ),
+            Self::BatchHandler => {
+                ("delivery, failure", "export handle-batch: func(items: list<delivery>) -> list<result<_, failure>>;")
+            }
         }
     }
 }
@@ -86,14 +129,14 @@ impl Uses {
     }
 
     /// The interfaces to import. Time, random numbers and the log need no grant.
-    pub(super) fn interfaces(&self) -> impl Iterator<Item = &'static str> {
+    pub(super) fn interfaces(&self, world: World) -> impl Iterator<Item = &'static str> {
         let always = [
             "courier:plugin/log@2.0.0",
             "wasi:clocks/monotonic-clock@0.2.12",
             "wasi:io/poll@0.2.12",
             "wasi:random/random@0.2.12",
         ];
-        always.into_iter().chain(self.0.iter().flat_map(|capability| capability.interfaces().iter().copied()))
+        always.into_iter().chain(self.0.iter().flat_map(move |capability| capability.interfaces(world).iter().copied()))
     }
 }
 
