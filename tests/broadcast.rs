@@ -8,7 +8,7 @@ use courier_tests::kafka_client::{config, create_topic, produce, producer, read_
 use courier_tests::{Delivery, Host, Message, Store, guest, kafka, postgres, scripted, turn, unique, wait_until};
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 const CACHE: &str = "[binding.grant]\ncache = true";
 
 /// A broadcast for the scripted guest, with a key of its own.

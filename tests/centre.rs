@@ -135,7 +135,7 @@ async fn a_host_that_listens_to_others_without_tokens_does_not_start() {
     let host = Host::builder("centre").prepare();
     host.write_config(&host.toml().replace("listen = \"127.0.0.1:", "listen = \"0.0.0.0:"));
     host.spawn();
-    let status = wait_until("the host has given up", Duration::from_secs(20), async || {
+    let status = wait_until("the host has given up", Duration::from_secs(60), async || {
         host.exited().ok_or_else(|| "it runs".to_owned())
     })
     .await;

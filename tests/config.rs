@@ -10,7 +10,7 @@ use courier_tests::kafka_client::create_topic;
 use courier_tests::servers::process::run_directory;
 use courier_tests::{Host, courier, guest, kafka, scripted, turn, unique, wait_until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 const BINDING: &str = "[[binding]]\ngroup = \"stock\"\ntopics = [\"order\"]\nplugin = \"order-handler\"\n";
 

@@ -15,7 +15,7 @@ const VIEWER: &str = "viewer-token-of-a-test";
 const TOKENS: &str = "[auth]\ntokens = [\n\
     { name = \"root\", role = \"admin\", env = \"ROOT_TOKEN\" },\n\
     { name = \"eyes\", role = \"viewer\", env = \"EYES_TOKEN\" },\n]\n";
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn people_find_mend_and_run_again_what_failed() {

@@ -7,7 +7,7 @@ use courier_tests::kafka_client::{Record, config, create_topic, produce_tombston
 use courier_tests::{Delivery, Host, Message, guest, kafka, scripted, turn, unique, wait_until};
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// One topic, a group for a handler of each version, and a topic for each one's
 /// publications.

@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 fn message(topic: &str, id: &str, due: (&str, Value)) -> Value {
     json!({ "topic": topic, "type": "Scripted", "id": id, "key": id, "body": { "do": ["ok"] }, due.0: due.1 })

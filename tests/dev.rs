@@ -13,7 +13,7 @@ const BACK: Duration = Duration::from_secs(6);
 /// does not know them, and names others.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_edit_of_the_configuration_takes_effect_under_courier_dev() {
-    let _turn = turn::shared().await;
+    let _turn = turn::alone().await;
     let (first, second) = (unique("first"), unique("second"));
     let (order, stock) = (unique("order"), unique("stock"));
     // The Kafka and the store that the file names do not exist.

@@ -8,7 +8,7 @@ use courier_tests::kafka_client::{create_named_topic, create_topic, read_topic};
 use courier_tests::{Delivery, Host, Store, guest, kafka, scripted, turn, unique, wait_until};
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A host whose binding has this policy, its topic and its group.
 async fn bound(store: Store, prefix: &str, policy: &str) -> (Host, String, String) {

@@ -14,7 +14,7 @@ use rdkafka::producer::{FutureProducer, Producer};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 /// How soon a partition that is held back is reported.
 const TOLD: Duration = Duration::from_secs(60);
 const BODY: &[u8] = br#"{"do": ["ok"]}"#;

@@ -8,7 +8,7 @@ use courier_tests::{Host, guest, kafka, turn, unique, wait_until};
 use reqwest::Method;
 use serde_json::json;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_lands_where_a_java_sender_would_put_it() {

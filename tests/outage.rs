@@ -153,12 +153,12 @@ async fn postgresql_hangs_and_goes_on() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let frozen = server.freeze().unwrap();
     let begin = Instant::now();
-    wait_until("/readyz says 503", Duration::from_secs(5), async || {
+    wait_until("/readyz says 503", Duration::from_secs(20), async || {
         let (status, body) = ready(&host).await;
         if status == StatusCode::SERVICE_UNAVAILABLE { Ok(()) } else { Err(format!("{status}: {body}")) }
     })
     .await;
-    wait_until("the host stops its handlers", Duration::from_secs(5), async || {
+    wait_until("the host stops its handlers", Duration::from_secs(20), async || {
         let told = host.log().contains("the store does not take outcomes");
         if told { Ok(()) } else { Err(format!("after {:?}", begin.elapsed())) }
     })

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::SqlitePool;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 fn outbox(name: &str, url: &str) -> String {
     format!("[[outbox]]\nname = \"{name}\"\nurl = \"{url}\"\n")

@@ -10,7 +10,7 @@ use courier_tests::servers::process::{free_port, run_directory};
 use courier_tests::{Host, courier, guest, kafka, scripted_binding, turn, unique, wait_until};
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// An address on the command line obeys the rules of one in the file.
 #[test]

@@ -13,7 +13,7 @@ use courier_tests::{Host, Store, encode, guest, kafka, scripted_binding, turn, u
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A sender that the host asks about its transactions. It gives the answer that
 /// the test set, and counts the requests.

@@ -155,7 +155,7 @@ async fn version_of(host: &Host, topic: &str) -> String {
 }
 
 async fn runs(host: &Host, topic: &str, version: &str) {
-    wait_until(&format!("{version} runs"), Duration::from_secs(10), async || {
+    wait_until(&format!("{version} runs"), Duration::from_secs(60), async || {
         let seen = version_of(host, topic).await;
         if seen == version { Ok(()) } else { Err(seen) }
     })

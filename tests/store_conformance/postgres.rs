@@ -19,7 +19,7 @@ use super::owner::{GROUP, Owner, failed, handled, join, request};
 use super::{Database, Dialect};
 
 const DAY: i64 = 86_400_000_000;
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 async fn raw(database: &Database) -> PgConnection {
     PgConnection::connect(&database.url).await.expect("the server is there")

@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection};
 use super::owner::join;
 use super::{Database, Dialect};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// The name of a database in its URL.
 fn name(database: &Database) -> &str {

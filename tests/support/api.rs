@@ -156,7 +156,7 @@ impl Host {
 
     /// Waits until a message has been finished by `groups` groups.
     pub async fn finished(&self, id: &str, groups: usize) -> Message {
-        wait_until(&format!("message {id} is finished"), Duration::from_secs(30), async || {
+        wait_until(&format!("message {id} is finished"), Duration::from_secs(60), async || {
             let path = format!("/v1/messages/{}", encode(id));
             let message: Message = self.try_get(&path).await.map_err(|error| format!("{error:#}"))?;
             let finished = message.deliveries.iter().filter(|delivery| delivery.is_final()).count();

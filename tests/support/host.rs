@@ -18,7 +18,7 @@ use crate::servers::process::{Process, describe, free_port, run_directory, tail}
 use crate::{courier, guest, postgres, unique, usage, wait_until};
 
 /// The bound of a host's start, until `/readyz` answers 200.
-pub const READY_LIMIT: Duration = Duration::from_secs(30);
+pub const READY_LIMIT: Duration = Duration::from_secs(60);
 /// Lines of the log that a failed test shows.
 const SHOWN: usize = 60;
 

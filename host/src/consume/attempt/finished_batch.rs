@@ -65,3 +65,85 @@ impl FinishedBatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use courier_core::message::{Attempts, Kind, Offset, Timestamp};
+    use tokio::sync::{Semaphore, mpsc, watch};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::kafka::buffered::{BufferedRecord, TopicPartition};
+    use crate::kafka::record::Record;
+    use crate::store::PositionId;
+
+    fn place(partition: i32) -> TopicPartition {
+        TopicPartition { topic: "order".into(), partition, kind: Kind::Event }
+    }
+
+    fn owner(partition: i32) -> (Arc<OwnerRef>, mpsc::UnboundedReceiver<OwnerMessage>) {
+        let (mail, inbox) = mpsc::unbounded_channel();
+        let owner = OwnerRef {
+            place: place(partition),
+            position: PositionId(1),
+            mail,
+            no_more: CancellationToken::new(),
+            dropped: CancellationToken::new(),
+            refused: watch::channel(false).1,
+        };
+        (Arc::new(owner), inbox)
+    }
+
+    async fn finished(offset: i64, at_micros: i64) -> FinishedAttempt {
+        let room = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let record = Record { timestamp: Timestamp(0), key: None, value: None, headers: Vec::new(), left_out: None };
+        let in_hand = BufferedRecord::reread(place(0), Offset(offset), record, (Timestamp(0), None), room);
+        let mut finished = FinishedAttempt::duplicate(Arc::new(in_hand), Attempts::default());
+        finished.finished_at = Timestamp(at_micros);
+        finished
+    }
+
+    async fn offset(inbox: &mut mpsc::UnboundedReceiver<OwnerMessage>) -> i64 {
+        match inbox.recv().await {
+            Some(OwnerMessage::AttemptFinished(finished)) => finished.in_hand.offset.0,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn each_owner_hears_of_its_attempts_in_their_order_when_the_worker_waits() {
+        let batch = FinishedBatch::new(Handle::current());
+        let ((one, mut ones), (other, mut others)) = (owner(0), owner(1));
+        for number in 0..4 {
+            batch.push(Arc::clone(&one), finished(number, number).await);
+            batch.push(Arc::clone(&other), finished(10 + number, number).await);
+        }
+        assert!(ones.try_recv().is_err() && others.try_recv().is_err(), "they are not told one by one");
+        batch.tell();
+        for number in 0..4 {
+            assert_eq!((offset(&mut ones).await, offset(&mut others).await), (number, 10 + number));
+        }
+        batch.tell();
+        assert!(ones.try_recv().is_err(), "nothing is told twice");
+    }
+
+    #[tokio::test]
+    async fn the_first_attempt_waits_for_few_others_and_not_for_long() {
+        let batch = FinishedBatch::new(Handle::current());
+        let (one, mut ones) = owner(0);
+        for number in 1..MAX_FINISHED {
+            batch.push(Arc::clone(&one), finished(number as i64, 0).await);
+        }
+        assert!(ones.try_recv().is_err());
+        batch.push(Arc::clone(&one), finished(0, 0).await);
+        for _ in 0..MAX_FINISHED {
+            offset(&mut ones).await;
+        }
+        let late = i64::try_from(MAX_WAIT.as_micros()).unwrap();
+        batch.push(Arc::clone(&one), finished(1, 7).await);
+        batch.push(Arc::clone(&one), finished(2, 6 + late).await);
+        assert!(ones.try_recv().is_err());
+        batch.push(Arc::clone(&one), finished(3, 7 + late).await);
+        assert_eq!([offset(&mut ones).await, offset(&mut ones).await, offset(&mut ones).await], [1, 2, 3]);
+    }
+}
