@@ -162,14 +162,14 @@ pub struct Worker<'q, T> {
 
 impl<T> Worker<'_, T> {
     /// Runs the loop of the worker, which calls [`pop`](Self::pop), and counts the
-    /// worker as computing while it is polled. `paused` is called whenever the
-    /// worker stops to compute.
-    pub async fn run<O>(&self, work: impl Future<Output = O>, paused: impl Fn()) -> O {
+    /// worker as computing while it is polled. `after_poll` is called whenever the
+    /// worker stops computing.
+    pub async fn run<O>(&self, work: impl Future<Output = O>, after_poll: impl Fn()) -> O {
         let mut work = pin!(work);
         std::future::poll_fn(|context| {
             let _computing = Computing::begin(self.queue);
             let polled = work.as_mut().poll(context);
-            paused();
+            after_poll();
             polled
         })
         .await
