@@ -59,10 +59,13 @@ pub fn guest(name: &str) -> Vec<u8> {
         .unwrap_or_else(|error| panic!("cannot read {}: {error}; build it with `cargo xtask guests`", file.display()))
 }
 
-/// The host's binary.
+/// The host's binary: `COURIER_BIN`, else what `cargo build --release` made.
 #[must_use]
 pub fn courier() -> PathBuf {
-    let binary = setup::target_directory().join("release/courier");
+    let binary = match std::env::var_os("COURIER_BIN") {
+        Some(binary) => PathBuf::from(binary),
+        None => setup::target_directory().join("release/courier"),
+    };
     assert!(binary.is_file(), "there is no {}: build it with `cargo build --release -p courier`", binary.display());
     binary
 }

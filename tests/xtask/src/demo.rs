@@ -112,7 +112,7 @@ fn start(root: &Path) -> Result<Process> {
     let directory = run_directory()?;
     let log = directory.join("courier.log");
     steps::say(&format!("start courier dev (its log: {})", log.display()));
-    let mut courier = Command::new(setup::target_directory().join("release/courier"));
+    let mut courier = Command::new(HostBuild::Optimised.program());
     // Ctrl-C reaches the whole process group. The host gets a group of its
     // own, so that it lives until the stream has ended and was drained.
     std::os::unix::process::CommandExt::process_group(&mut courier, 0);
@@ -126,7 +126,7 @@ fn start(root: &Path) -> Result<Process> {
 
 /// Builds a handler from its source and uploads it with `courier plugin push`.
 fn push(root: &Path, source: &str) -> Result<()> {
-    let mut courier = Command::new(setup::target_directory().join("release/courier"));
+    let mut courier = Command::new(HostBuild::Optimised.program());
     courier.current_dir(root).args(["--server", &format!("http://{ADDRESS}"), "plugin", "push", source, "--activate"]);
     steps::must(&format!("build and upload {source}"), &mut courier)
 }

@@ -6,8 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::servers::setup;
-use crate::steps::{self, Count};
+use crate::steps::{self, Count, HostBuild};
 
 /// The folder of test reports in a Maven module.
 const REPORTS: &str = "target/surefire-reports";
@@ -25,7 +24,7 @@ pub fn run(root: &Path) -> Result<Count> {
     }
     let mut maven = Command::new("mvn");
     maven.args(["-q", "-B", "verify"]).current_dir(&parent);
-    maven.env("COURIER_BIN", root.join(setup::target_directory()).join("release/courier"));
+    maven.env("COURIER_BIN", HostBuild::Quick.program());
     steps::say(&steps::words(&maven));
     let status = maven.status().context("mvn does not run")?;
     let mut count = Count::default();

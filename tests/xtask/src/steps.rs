@@ -2,11 +2,13 @@
 //! and ends with a duration and a verdict.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+
+use crate::servers::setup;
 
 /// A cargo command in the repository's root, of the cargo that runs this program.
 pub fn cargo(root: &Path, arguments: &[&str]) -> Command {
@@ -44,9 +46,41 @@ impl HostBuild {
         cargo
     }
 
-    /// Builds the host's program.
+    /// Where [`build`](Self::build) puts the host's program.
+    pub fn program(self) -> PathBuf {
+        let target = setup::target_directory();
+        let folder = match self {
+            Self::Optimised => "release",
+            Self::Quick => "tested",
+        };
+        std::path::absolute(&target).unwrap_or(target).join(folder).join("courier")
+    }
+
+    /// Builds the host's program. Cargo has one place for all builds of it, and a person
+    /// runs the program there: a quick build does not stay in it.
     pub fn build(self, root: &Path) -> Result<()> {
-        must("build the host", &mut self.cargo(root, &["build", "--release", "-p", "courier"]))
+        let build = || must("build the host", &mut self.cargo(root, &["build", "--release", "-p", "courier"]));
+        let (built, program) = (Self::Optimised.program(), self.program());
+        if built == program {
+            return build();
+        }
+        let moved = |from: &Path, to: &Path| {
+            std::fs::rename(from, to).with_context(|| format!("cannot move {} to {}", from.display(), to.display()))
+        };
+        let aside = built.with_extension("optimised");
+        let is_there = built.is_file();
+        if is_there {
+            moved(&built, &aside)?;
+        }
+        let result = build().and_then(|()| {
+            let folder = program.parent().context("the program has no folder")?;
+            std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+            moved(&built, &program)
+        });
+        if is_there {
+            moved(&aside, &built)?;
+        }
+        result
     }
 }
 

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::servers::setup;
 use crate::steps::{Count, HostBuild, count_tests, must, step, summary};
-use crate::{clients, console, deny, faults, guests, java, steps, tidy};
+use crate::{clients, console, deny, faults, guests, java, steps, tidy, tree};
 
 /// The module of the test binary that runs the store's suite on both databases.
 const CONFORMANCE: &str = "store_conformance::";
@@ -97,7 +97,7 @@ fn run_step(root: &Path, wanted: Step, filter: Option<&str>) -> steps::Done {
         Step::Guests => step("guests", "the SDK's and the plugins' own tests", || {
             guests::run(root)?;
             let mut count = Count::default();
-            for folder in guest_crates(root) {
+            for folder in guest_crates(root)? {
                 count += tests(steps::cargo(&folder, &["test", "--release"]).env("CARGO_TARGET_DIR", guest_target()))?;
             }
             count += clients::handler_sdks(root)?;
@@ -162,7 +162,7 @@ pub fn journeys(root: &Path, host: HostBuild, scale: &str, only: &[&str], withou
     }
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     command.args(["--test-threads", &(cores * JOURNEYS_FOR_EACH_CORE).to_string()]);
-    tests(command.env("COURIER_TEST_SCALE", scale))
+    tests(command.env("COURIER_TEST_SCALE", scale).env("COURIER_BIN", host.program()))
 }
 
 /// Runs tests. A command that fails without a failed test is an error.
@@ -175,7 +175,7 @@ fn tests(command: &mut std::process::Command) -> Result<Count> {
 }
 
 /// The crates outside the workspace that have tests of their own.
-fn guest_crates(root: &Path) -> Vec<PathBuf> {
+fn guest_crates(root: &Path) -> Result<Vec<PathBuf>> {
     let mut crates = vec![root.join("guest-sdk/rust")];
     for parent in ["plugins", "tests/guests"] {
         if root.join(parent).join("Cargo.toml").is_file() {
@@ -187,8 +187,25 @@ fn guest_crates(root: &Path) -> Vec<PathBuf> {
         folders.sort();
         crates.append(&mut folders);
     }
-    crates.retain(|folder| folder.join("Cargo.toml").is_file());
-    crates
+    let mut with_tests = Vec::new();
+    for folder in crates {
+        if folder.join("Cargo.toml").is_file() && has_tests(&folder)? {
+            with_tests.push(folder);
+        }
+    }
+    Ok(with_tests)
+}
+
+/// Whether a crate has tests. To compile the others for this machine takes longer than
+/// all of these tests.
+fn has_tests(folder: &Path) -> Result<bool> {
+    for file in tree::files(folder, &["target"])? {
+        let is_rust = file.extension().is_some_and(|extension| extension == "rs");
+        if is_rust && std::fs::read_to_string(&file)?.contains("#[test]") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The target directory of guest tests: guests have their own toolchain, which must

@@ -97,7 +97,7 @@ fn url(port: u16) -> String {
 }
 
 fn courier() -> Command {
-    Command::new(setup::target_directory().join("release/courier"))
+    Command::new(HostBuild::Quick.program())
 }
 
 fn outbox_schema(dialect: &str) -> Result<String> {
