@@ -91,7 +91,7 @@ async fn waits_and_goes(store: Store) {
     assert_eq!(waiting.items.len(), 1, "only what is due in three weeks waits");
     // The same message again gets the first answer, before and after it went out.
     for id in ["after", "weeks"] {
-        let delay = if id == "after" { "6s" } else { "21d" };
+        let delay = if id == "after" { "12s" } else { "21d" };
         assert_eq!(host.publish(message(&topic, id, ("delay", json!(delay)))).await.state, State::Committed);
         let (status, _) =
             host.request(Method::POST, "/v1/messages", Some(message(&topic, id, ("delay", json!("3s"))))).await;
