@@ -13,14 +13,14 @@
 //!
 //! **Invariant:** while deliveries are queued and a worker is idle, as many
 //! workers as cores compute or were woken. So a queued delivery never waits for
-//! a handler that waits. [`Inner::wake_next`] keeps it, after each push and each
+//! a handler that waits. [`ReadyQueue::wake_next`] keeps it, after each push and each
 //! poll of a worker.
 
 use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 /// One turn in this number begins with the queue of reruns.
 const ASKED_SHARE: u32 = 8;
@@ -83,9 +83,7 @@ impl<T> ReadyQueue<T> {
         } else {
             inner.live.push_back(item)
         }
-        let waker = inner.wake_next(self.cores);
-        drop(inner);
-        waker.into_iter().for_each(Waker::wake);
+        self.wake_next(inner);
         Ok(())
     }
 
@@ -114,6 +112,19 @@ impl<T> ReadyQueue<T> {
         self.inner.lock().queued()
     }
 
+    /// Wakes an idle worker if one must be woken, and lets the queue go before. One is
+    /// enough: when it is polled and leaves items behind, it wakes the next.
+    fn wake_next(&self, mut inner: MutexGuard<'_, Inner<T>>) {
+        if inner.queued() == 0 || inner.computing + inner.woken >= self.cores {
+            return;
+        }
+        let Some(worker) = inner.idle.pop() else { return };
+        inner.woken += 1;
+        let waker = inner.wakers[worker].take();
+        drop(inner);
+        waker.into_iter().for_each(Waker::wake);
+    }
+
     /// Closes the queue: nothing more is added. Workers take what is in it.
     pub fn close(&self) {
         let mut inner = self.inner.lock();
@@ -140,17 +151,6 @@ impl<T> Inner<T> {
         let item = first.pop_front().or_else(|| second.pop_front())?;
         self.turns_taken = turn.wrapping_add(1);
         Some(item)
-    }
-
-    /// Takes the idle worker that must be woken, if any. One is enough: when it is
-    /// polled and leaves items behind, it wakes the next.
-    fn wake_next(&mut self, cores: usize) -> Option<Waker> {
-        if self.queued() == 0 || self.computing + self.woken >= cores {
-            return None;
-        }
-        let worker = self.idle.pop()?;
-        self.woken += 1;
-        self.wakers[worker].take()
     }
 }
 
@@ -200,9 +200,7 @@ impl<T> Drop for Computing<'_, T> {
     fn drop(&mut self) {
         let mut inner = self.0.inner.lock();
         inner.computing -= 1;
-        let waker = inner.wake_next(self.0.cores);
-        drop(inner);
-        waker.into_iter().for_each(Waker::wake);
+        self.0.wake_next(inner);
     }
 }
 
@@ -255,9 +253,7 @@ impl<T> Drop for Pop<'_, T> {
         } else {
             inner.woken -= 1;
         }
-        let waker = inner.wake_next(self.queue.cores);
-        drop(inner);
-        waker.into_iter().for_each(Waker::wake);
+        self.queue.wake_next(inner);
     }
 }
 
