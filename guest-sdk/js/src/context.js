@@ -129,7 +129,7 @@ function logger(write) {
 
 /** The imports as the context of one item of a batch calls them. */
 export function importsOf(host, item) {
-  const own = { ...host };
+  const own = Object.create(host);
   const { publish } = host["courier:plugin/batch-publish"] ?? {};
   if (publish) own["courier:plugin/publish"] = { publish: (message) => publish(item, message) };
   const { get, set } = host["courier:plugin/batch-state"] ?? {};

@@ -151,10 +151,10 @@ export interface Item<E = any> {
 }
 
 /** What became of an item: an error is a failure, nothing a success. */
-export type Outcome = Error | undefined | null;
+export type ItemOutcome = Error | undefined | null;
 
 export interface BatchHandler<E = any> {
-  (items: Item<E>[]): Outcome[] | Promise<Outcome[]>;
+  (items: Item<E>[]): ItemOutcome[] | Promise<ItemOutcome[]>;
   readonly options: Readonly<HandlerOptions>;
 }
 
@@ -165,9 +165,9 @@ export interface BatchHandler<E = any> {
  */
 export function batchHandler<E = any>(
   options: HandlerOptions,
-  handle: (items: Item<E>[]) => Outcome[] | Promise<Outcome[]>,
+  handle: (items: Item<E>[]) => ItemOutcome[] | Promise<ItemOutcome[]>,
 ): BatchHandler<E>;
-export function batchHandler<E = any>(handle: (items: Item<E>[]) => Outcome[] | Promise<Outcome[]>): BatchHandler<E>;
+export function batchHandler<E = any>(handle: (items: Item<E>[]) => ItemOutcome[] | Promise<ItemOutcome[]>): BatchHandler<E>;
 
 export function retry(reason: string, options?: FailureOptions): Failure;
 export function reject(reason: string, options?: { cause?: unknown }): Failure;

@@ -15,6 +15,7 @@ mod snapshot;
 mod sources;
 mod strip;
 mod uses;
+mod world;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use anyhow::{Context as _, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use self::sources::Sources;
-use self::uses::{Uses, World};
+use self::uses::Uses;
+use self::world::World;
 
 /// The custom section in which a component says what it wants.
 const ABOUT_SECTION: &str = "courier:handler";
@@ -81,15 +83,15 @@ pub fn build(file: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
 
 async fn component(file: &Path, name: &str) -> anyhow::Result<Vec<u8>> {
     let sources = Sources::read(file)?;
-    let found = (Uses::found_in(sources.texts()), World::found_in(sources.texts()));
-    let mut started = start(&sources, &found.0, found.1).await?;
+    let (found_uses, found_world) = (Uses::found_in(sources.texts()), World::found_in(sources.texts()));
+    let mut started = start(&sources, &found_uses, found_world).await?;
     let declared = declared(&started.logged)?;
     let uses = match &declared.uses {
         Some(names) => Uses::declared(names)?,
-        None => found.0.clone(),
+        None => found_uses.clone(),
     };
     // What it declares goes before what its sources look like.
-    if (&uses, declared.world) != (&found.0, found.1) {
+    if uses != found_uses || declared.world != found_world {
         started = start(&sources, &uses, declared.world).await?;
     }
     let is_typescript = file.extension().is_some_and(|ending| ending == "ts" || ending == "mts");

@@ -23,7 +23,8 @@ use wasmparser::{Parser, Payload, TypeRef};
 use wit_component::{Linker, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use super::uses::{Uses, World};
+use super::uses::Uses;
+use super::world::World;
 
 /// The runtime; `runtime/README.md` says where it comes from.
 const QUICKJS: &[u8] = include_bytes!("../runtime/quickjs.wasm");

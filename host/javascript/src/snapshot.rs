@@ -16,7 +16,7 @@ use wasmtime_wizer::{ComponentInstanceState, Wizer};
 
 use super::loader::{self, LOADER_INTERFACE};
 use super::sources::Sources;
-use super::uses::World;
+use super::world::World;
 
 const LOG_INTERFACE: &str = "courier:plugin/log@2.0.0";
 /// What the runtime may print while it starts; only its last words matter.

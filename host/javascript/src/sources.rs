@@ -10,7 +10,8 @@ use anyhow::{Context as _, anyhow, bail};
 use crate::commonjs::{self, Target};
 use crate::resolve::{Asks, Found, find};
 use crate::strip::{CommonJs, Dialect, Namespace, strip};
-use crate::uses::{Uses, World};
+use crate::uses::Uses;
+use crate::world::World;
 
 /// The SDK's modules, under the names that the runtime knows them by.
 const SDK: [(&str, &str); 11] = [

@@ -2,7 +2,8 @@
 //! so that its list of imports says what the handler can do.
 
 use anyhow::bail;
-use serde::{Deserialize, Serialize};
+
+use super::world::World;
 
 /// A capability that a handler may declare in `uses`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,46 +55,6 @@ impl Capability {
     }
 }
 
-/// The world of the contract that a handler has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum World {
-    /// One message at a time.
-    #[default]
-    Handler,
-    /// Several at a time.
-    BatchHandler,
-}
-
-impl World {
-    /// What the sources look like: only a batch handler calls `batchHandler`.
-    pub(super) fn found_in<'a>(mut sources: impl Iterator<Item = &'a str>) -> Self {
-        let is_batch = sources.any(|source| words(source).any(|word| word == "batchHandler"));
-        if is_batch { Self::BatchHandler } else { Self::Handler }
-    }
-
-    /// The name of the script's function that the component exports.
-    pub(super) fn function(self) -> &'static str {
-        match self {
-            Self::Handler => "handle",
-            Self::BatchHandler => "handleBatch",
-        }
-    }
-
-    /// The types of the contract that the export names, and the export.
-    pub(super) fn export(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Handler => (
-                "message, attempt, failure",
-                "export handle: func(message: message, attempt: attempt) -> result<_, failure>;",
-            ),
-            Self::BatchHandler => {
-                ("delivery, failure", "export handle-batch: func(items: list<delivery>) -> list<result<_, failure>>;")
-            }
-        }
-    }
-}
-
 /// The capabilities of one handler, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Uses(Vec<Capability>);
@@ -140,7 +101,8 @@ impl Uses {
     }
 }
 
-fn words(source: &str) -> impl Iterator<Item = &str> {
+/// The words of a source, in which names are looked for.
+pub(super) fn words(source: &str) -> impl Iterator<Item = &str> {
     source.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$')
 }
 

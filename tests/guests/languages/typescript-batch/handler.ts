@@ -1,12 +1,12 @@
 // The batch scenarios of tests/languages.rs in TypeScript: `do` names one.
-import { batchHandler, type Item, type Outcome } from "courier-sdk";
+import { batchHandler, type Item, type ItemOutcome } from "courier-sdk";
 
 interface Scenario {
   do: string;
   topic: string;
 }
 
-async function outcome({ event, ctx }: Item<Scenario>, size: number): Promise<Outcome> {
+async function outcome({ event, ctx }: Item<Scenario>, size: number): Promise<ItemOutcome> {
   switch (event.do) {
     case "effects":
       ctx.log(`one of ${size}`);
