@@ -313,7 +313,7 @@ async fn a_batch_handler_answers_for_each_message(name: &str, source: &'static s
 }
 
 /// Sends messages to a group that is paused meanwhile, and checks the outcome of each.
-/// Returns the logs of those that had effects.
+/// Returns the logs of the messages that had effects.
 async fn batch_round(
     host: &Host,
     group: &str,

@@ -12,6 +12,9 @@ use crate::{clients, console, deny, faults, guests, java, steps, tidy, tree};
 
 /// The module of the test binary that runs the store's suite on both databases.
 const CONFORMANCE: &str = "store_conformance::";
+/// Journeys that run at once, for each core: they wait for Kafka and for time-outs more
+/// than they compute.
+const JOURNEYS_FOR_EACH_CORE: usize = 2;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -148,10 +151,6 @@ pub fn prepare(root: &Path, host: HostBuild) -> Result<()> {
     console::run(root)?;
     host.build(root)
 }
-
-/// Journeys that run at once, for each core: they wait for Kafka and for time-outs more
-/// than they compute.
-const JOURNEYS_FOR_EACH_CORE: usize = 2;
 
 /// Runs tests of the journey binary at a scale, by parts of their names.
 pub fn journeys(root: &Path, host: HostBuild, scale: &str, only: &[&str], without: &[&str]) -> Result<Count> {

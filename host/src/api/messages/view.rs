@@ -121,7 +121,7 @@ impl PlaceView {
         }
     }
 
-    /// A record that was not sent through Courier.
+    /// A record of which only the place is known.
     #[must_use]
     pub fn of_place(place: &RecordPlace) -> Self {
         Self {
