@@ -303,6 +303,7 @@ on_both_dialects! {
         a_transaction_that_nobody_can_be_asked_about_counts_no_asking
         a_transaction_does_not_take_an_id_of_something_else
         a_prepared_transaction_holds_its_identities
+        a_sent_message_that_is_prepared_twice_is_a_conflict
         of_a_message_and_a_transaction_that_meet_one_has_the_identity
         an_abandoned_transaction_can_still_commit
         what_cannot_be_asked_is_kept_until_retention

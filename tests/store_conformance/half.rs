@@ -207,6 +207,19 @@ pub async fn a_prepared_transaction_holds_its_identities(database: Database) {
     assert!(matches!(&store.accept(&[message("m-w", None, None)]).await.unwrap()[..], [Accepted::New]));
 }
 
+/// A message that was sent already was prepared a second time while a transaction held
+/// its identity, and SQLite answered with the failure of its index, a fault of the host.
+pub async fn a_sent_message_that_is_prepared_twice_is_a_conflict(database: Database) {
+    let store = database.open().await;
+    store.accept(&[message("m-u", None, None)]).await.unwrap();
+    store.prepare_half(&half("u", vec![message("m-u", None, None)], HOUR)).await.unwrap();
+    let again = store.prepare_half(&half("v", vec![message("m-u", None, None)], HOUR)).await;
+    assert!(matches!(&again, Err(StoreError::Conflict(why)) if why.contains("the transaction u")), "{again:?}");
+    let sent = store.accept(&[message("m-u", None, None)]).await.unwrap();
+    assert!(matches!(&sent[..], [Accepted::Same(_)]), "{sent:?}");
+    assert_eq!(store.commit_half("u", "x").await.unwrap().state, HalfState::Committed);
+}
+
 /// A POST and a prepare of one identity at the same time, on two hosts: one of them
 /// gets it, and a prepared message can commit.
 pub async fn of_a_message_and_a_transaction_that_meet_one_has_the_identity(database: Database) {

@@ -18,7 +18,7 @@ use super::bulk::Bulk;
 use super::columns::{expect_rows, json, now};
 use super::delayed::{Waiting, due_at, write_delayed};
 use super::error::{commit_fault, fault};
-use super::identities::{KnownIdentity, identity_columns, known, stored_identity};
+use super::identities::{KnownIdentity, KnownMessage, identity_columns, known, stored_identity};
 use super::messages::message_of;
 use super::script::Script;
 use crate::store::shared::text::{clean, clean_opt};
@@ -194,7 +194,11 @@ pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]
     let mut known = known(tx, &identities).await?;
     let mut freed = Vec::new();
     for (message, identity) in messages.iter().zip(&identities) {
-        let Some(KnownIdentity::Refused(digest, by)) = known.get(identity) else { continue };
+        let Some(KnownIdentity { message: Some(KnownMessage::Refused(digest, by)), reserved_by: None }) =
+            known.get(identity)
+        else {
+            continue;
+        };
         // The same message that was refused before is refused again.
         let differs = digest.as_deref() != Some(message.digest.as_slice()) || !message.is_refused();
         if differs && SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) {
@@ -234,16 +238,17 @@ pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]
             continue;
         }
         let digest = match known.get(identity) {
-            Some(KnownIdentity::Reserved(transaction)) => {
+            // A message that was sent before its identity was reserved is returned as it is.
+            Some(KnownIdentity { message: Some(KnownMessage::Sent(digest)), .. }) => digest.clone(),
+            Some(KnownIdentity { reserved_by: Some(transaction), .. }) => {
                 answers.push(Accepted::Reserved { transaction: transaction.clone() });
                 continue;
             }
-            Some(KnownIdentity::Sent(digest)) => digest.clone(),
             // The refused message of another sender is not shown, also when it is the same.
-            Some(KnownIdentity::Refused(digest, by)) => {
+            Some(KnownIdentity { message: Some(KnownMessage::Refused(digest, by)), .. }) => {
                 digest.clone().filter(|_| SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()))
             }
-            None => first.get(identity).map(|first| first.digest.to_vec()),
+            Some(KnownIdentity { message: None, .. }) | None => first.get(identity).map(|first| first.digest.to_vec()),
         };
         if digest.as_deref() != Some(message.digest.as_slice()) {
             answers.push(Accepted::Other);

@@ -12,7 +12,7 @@ use super::accept::accept_in;
 use super::bulk::Bulk;
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
-use super::identities::{KnownIdentity, known, stored_identity};
+use super::identities::{KnownMessage, known, stored_identity};
 use super::{SqliteStore, audits};
 use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
 use crate::store::shared::paging::{page_of, time_and_id_cursor, time_and_id_of};
@@ -44,13 +44,16 @@ impl HalfStore for SqliteStore {
         let identities: Vec<Identity> = half.messages.iter().map(stored_identity).collect();
         let known = known(&mut tx, &identities).await?;
         for (message, identity) in half.messages.iter().zip(&identities) {
-            match known.get(identity) {
-                Some(KnownIdentity::Reserved(transaction)) => return Err(identity_reserved(identity, transaction)),
-                Some(KnownIdentity::Sent(digest)) if digest.as_deref() != Some(message.digest.as_slice()) => {
+            let Some(known) = known.get(identity) else { continue };
+            if let Some(transaction) = &known.reserved_by {
+                return Err(identity_reserved(identity, transaction));
+            }
+            match &known.message {
+                Some(KnownMessage::Sent(digest)) if digest.as_deref() != Some(message.digest.as_slice()) => {
                     return Err(identity_taken(identity));
                 }
                 // Its commit would fail on the taken identity.
-                Some(KnownIdentity::Refused(_, by)) if !SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) => {
+                Some(KnownMessage::Refused(_, by)) if !SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) => {
                     return Err(identity_taken(identity));
                 }
                 Some(_) | None => {}

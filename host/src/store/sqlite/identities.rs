@@ -21,15 +21,22 @@ pub(super) fn stored_identity(message: &NewMessage) -> Identity {
     Identity { id: clean(&message.id), source: clean(&message.source), topic: clean(&message.topic) }
 }
 
-/// What the store has under an identity.
-pub(super) enum KnownIdentity {
+/// What the store has under an identity. One of the two is there, or both: a message that
+/// was sent may be prepared again.
+#[derive(Default)]
+pub(super) struct KnownIdentity {
+    pub message: Option<KnownMessage>,
+    /// The prepared transaction that holds the identity.
+    pub reserved_by: Option<String>,
+}
+
+/// The message that the store has under an identity.
+pub(super) enum KnownMessage {
     /// A message, with its digest; `None` for one that a handler published.
     Sent(Option<Vec<u8>>),
     /// A message that was refused for a fault of its own. It is not in Kafka or on its way
     /// there, since a message that the relay ever had has a shard.
     Refused(Option<Vec<u8>>, Option<SentBy>),
-    /// A message of the prepared transaction with this id.
-    Reserved(String),
 }
 
 /// Reads what the store has under these identities.
@@ -51,19 +58,18 @@ pub(super) async fn known(
     .fetch_all(tx)
     .await
     .map_err(fault)?;
-    let mut known = HashMap::with_capacity(rows.len());
+    let mut known: HashMap<Identity, KnownIdentity> = HashMap::with_capacity(rows.len());
     for row in &rows {
         let mut columns = Columns::of(row);
         let identity = Identity { id: columns.take()?, source: columns.take()?, topic: columns.take()? };
         let (digest, refused) = (columns.take()?, columns.flag()?);
         let transaction = columns.take::<Option<String>>()?;
         let by = SentBy::from_columns(columns.take()?, columns.take::<Option<bool>>()?);
+        let known = known.entry(identity).or_default();
         match transaction {
-            // A message that was sent before its identity was reserved is returned as it is.
-            Some(_) if matches!(known.get(&identity), Some(KnownIdentity::Sent(_))) => {}
-            Some(transaction) => drop(known.insert(identity, KnownIdentity::Reserved(transaction))),
-            None if refused => drop(known.insert(identity, KnownIdentity::Refused(digest, by))),
-            None => drop(known.insert(identity, KnownIdentity::Sent(digest))),
+            Some(_) => known.reserved_by = transaction,
+            None if refused => known.message = Some(KnownMessage::Refused(digest, by)),
+            None => known.message = Some(KnownMessage::Sent(digest)),
         }
     }
     Ok(known)
