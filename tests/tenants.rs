@@ -4,7 +4,9 @@
 //!
 //! No request makes the host fail, no answer has a name or an id of the other
 //! tenant, and nothing of the other tenant changes. The test prints how long the
-//! other tenant waits for its answers meanwhile, and in the windows in between.
+//! other tenant waits for its answers: alone, while as many requests go to another
+//! host of the machine, and beside them. Of the three the last two are compared,
+//! since all of them share the processors.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ const SOON: Duration = Duration::from_secs(60);
 const ROLES: [&str; 4] = ["viewer", "publisher", "operator", "admin"];
 /// Requests in flight at once.
 const AT_ONCE: usize = 4;
-/// Requests between two idle windows, and the other tenant's probes in each.
+/// Requests of one window, and about as many probes of the other tenant's in a quiet one.
 const WINDOW: usize = 250;
 const PROBES: usize = 25;
 /// Values that no parameter should have, and some that are right somewhere.
@@ -269,41 +271,81 @@ async fn probe(host: &Host, client: &reqwest::Client, tenant: &Tenant, times: &m
     assert!(status == 200 && answer.contains(&tenant.mark), "{status} {answer}");
 }
 
-/// Sends `count` requests of `own` against `other`.
-async fn attack(host: &Host, count: usize, seed: u64, own: &Tenant, other: &Tenant, operations: &[Operation]) {
-    let client = courier::http_client::builder().build().unwrap();
-    let before = belongings(host, &client, other).await;
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    let mut dice: Vec<Random> = (0..AT_ONCE as u64).map(|at| Random(seed + at)).collect();
-    for _ in 0..count.div_ceil(WINDOW) {
-        for _ in 0..PROBES {
-            probe(host, &client, other, &mut alone).await;
-        }
-        let is_over = AtomicBool::new(false);
-        let client = &client;
+/// A host with two tenants.
+struct Shared {
+    host: Host,
+    tenants: [Tenant; 2],
+}
+
+/// One tenant that sends made-up requests, to the host that it shares with the other.
+struct Attack<'a> {
+    host: &'a Host,
+    own: &'a Tenant,
+    other: &'a Tenant,
+    operations: &'a [Operation],
+}
+
+impl Attack<'_> {
+    /// Sends a window of requests, [`AT_ONCE`] at a time.
+    async fn send(&self, client: &reqwest::Client, dice: &mut [Random]) {
         let sending = dice.iter_mut().map(|dice| async move {
             for _ in 0..WINDOW / AT_ONCE {
-                let asked = make_up(dice, operations, own, other);
-                let token = own.token(dice.of::<&str>(&ROLES));
-                let (status, answer) = send(host, client, &token, &asked).await;
-                judge(&asked, status, &answer, own, other);
+                let asked = make_up(dice, self.operations, self.own, self.other);
+                let token = self.own.token(dice.of::<&str>(&ROLES));
+                let (status, answer) = send(self.host, client, &token, &asked).await;
+                judge(&asked, status, &answer, self.own, self.other);
             }
         });
-        let sending = async {
-            futures::future::join_all(sending).await;
-            is_over.store(true, Ordering::Relaxed);
-        };
-        let probing = async {
-            while !is_over.load(Ordering::Relaxed) {
-                probe(host, client, other, &mut beside).await;
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::join!(sending, probing);
+        futures::future::join_all(sending).await;
     }
-    assert_eq!(belongings(host, &client, other).await, before, "what is the other's stays as it is");
-    let (alone, beside) = (p99(alone), p99(beside));
-    println!("{} requests of {}: p99 of the other {alone:?} alone and {beside:?} beside them", count, own.mark);
+}
+
+/// Requests the objects of a tenant of a host for as long as something else goes on.
+async fn probe_during(host: &Host, tenant: &Tenant, times: &mut Vec<Duration>, during: impl Future<Output = ()>) {
+    let client = courier::http_client::builder().build().unwrap();
+    let is_over = AtomicBool::new(false);
+    let during = async {
+        during.await;
+        is_over.store(true, Ordering::Relaxed);
+    };
+    let probing = async {
+        while !is_over.load(Ordering::Relaxed) {
+            probe(host, &client, tenant, times).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::join!(during, probing);
+}
+
+/// Sends `count` requests of one tenant against the other of the same host, and as many to
+/// another host of the machine: what the other tenant waits for there is the machine's.
+async fn attack(count: usize, seed: u64, (own, other): (usize, usize), shared: &Shared, apart: &Shared) {
+    let client = courier::http_client::builder().build().unwrap();
+    let operations = operations(&shared.host.get("/openapi.json").await);
+    let victim = &shared.tenants[other];
+    let before = belongings(&shared.host, &client, victim).await;
+    let within = Attack { host: &shared.host, own: &shared.tenants[own], other: victim, operations: &operations };
+    let elsewhere =
+        Attack { host: &apart.host, own: &apart.tenants[own], other: &apart.tenants[other], operations: &operations };
+    let (mut quiet, mut beside_machine, mut beside_host) = (Vec::new(), Vec::new(), Vec::new());
+    let dice = || -> Vec<Random> { (0..AT_ONCE as u64).map(|at| Random(seed + at)).collect() };
+    let (mut dice_within, mut dice_elsewhere) = (dice(), dice());
+    for _ in 0..count.div_ceil(WINDOW) {
+        let pause = Duration::from_millis(5 * PROBES as u64);
+        probe_during(&shared.host, victim, &mut quiet, tokio::time::sleep(pause)).await;
+        let sending = elsewhere.send(&client, &mut dice_elsewhere);
+        probe_during(&shared.host, victim, &mut beside_machine, sending).await;
+        let sending = within.send(&client, &mut dice_within);
+        probe_during(&shared.host, victim, &mut beside_host, sending).await;
+    }
+    assert_eq!(belongings(&shared.host, &client, victim).await, before, "what is the other's stays as it is");
+    println!(
+        "{count} requests of {}: p99 of the other {:?}, {:?} when they go to another host, and {:?} beside them",
+        within.own.mark,
+        p99(quiet),
+        p99(beside_machine),
+        p99(beside_host)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -315,6 +357,16 @@ async fn made_up_requests_of_one_tenant_neither_show_nor_change_what_is_the_othe
 }
 
 async fn two_tenants(store: Store, count: usize) {
+    let (shared, apart) = (share(store).await, share(store).await);
+    attack(count / 2, 7, (0, 1), &shared, &apart).await;
+    attack(count / 2, 77, (1, 0), &shared, &apart).await;
+    for host in [&shared.host, &apart.host] {
+        assert!(host.exited().is_none(), "the host runs:\n{}", host.log_tail());
+    }
+}
+
+/// Starts a host with two tenants that have objects of all kinds.
+async fn share(store: Store) -> Shared {
     let mut tenants = Vec::new();
     for name in ["alpha", "bravo"] {
         let mark = unique(&format!("zz{name}"));
@@ -340,9 +392,6 @@ async fn two_tenants(store: Store, count: usize) {
     for tenant in &mut tenants {
         furnish(&host, &client, tenant).await;
     }
-    let operations = operations(&host.get("/openapi.json").await);
-    let [alpha, bravo] = &tenants[..] else { panic!("two tenants") };
-    attack(&host, count / 2, 7, alpha, bravo, &operations).await;
-    attack(&host, count / 2, 77, bravo, alpha, &operations).await;
-    assert!(host.exited().is_none(), "the host runs:\n{}", host.log_tail());
+    let tenants = tenants.try_into().unwrap_or_else(|_| unreachable!("two tenants"));
+    Shared { host, tenants }
 }
