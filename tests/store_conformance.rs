@@ -233,6 +233,7 @@ on_both_dialects! {
         a_replay_opens_what_has_no_row_and_skips_holes
         redrives_are_listed_newest_first_and_forgotten_in_time
         a_group_has_a_bounded_number_of_redrives_that_did_not_end
+        no_token_has_all_the_redrives_of_a_group
         a_plan_that_nobody_runs_is_forgotten_after_a_day;
     states:
         every_arrow_is_taken_or_refused;

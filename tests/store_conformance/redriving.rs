@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use courier::store::redrive::{
-    ItemAsk, ItemState, MAX_UNFINISHED, NewRedrive, PLAN_KEPT, RedriveFilter, RedriveItemRow, RedriveLease, RedriveRow,
+    ItemAsk, ItemState, MAX_UNFINISHED, MAX_UNFINISHED_EACH, NewRedrive, PLAN_KEPT, RedriveFilter, RedriveItemRow, RedriveLease, RedriveRow,
     RedriveState, RedriveWish, ReplayRange, ReplayRecord,
 };
 use courier::store::{ClaimRequest, DeliveryFilter, Page, SharedStore, StoreError};
@@ -384,11 +384,11 @@ pub async fn a_group_has_a_bounded_number_of_redrives_that_did_not_end(database:
     let mut other = Owner::of(&store, owner.writer, "audit", 0).await;
     other.settle(1, vec![failed(0)]).await;
     let mut rows = Vec::new();
-    for _ in 0..MAX_UNFINISHED {
+    for _ in 0..MAX_UNFINISHED_EACH {
         rows.push(plan(&store, DeliveryFilter::default()).await);
     }
     let refused = async || match store.plan_redrive(&of(DeliveryFilter::default())).await {
-        Err(StoreError::Conflict(why)) => assert!(why.contains("has 20 redrives") && why.contains("cancel"), "{why}"),
+        Err(StoreError::Conflict(why)) => assert!(why.contains("has 20 redrives of this token") && why.contains("cancel"), "{why}"),
         other => panic!("{other:?}"),
     };
     refused().await;
@@ -404,6 +404,23 @@ pub async fn a_group_has_a_bounded_number_of_redrives_that_did_not_end(database:
     assert!(items(&store, &dropped).await.is_empty(), "plans that are made and dropped leave no items");
     plan(&store, DeliveryFilter::default()).await;
     refused().await;
+}
+
+/// The operators of two tenants of one group shared its 20 plans, so that one of them
+/// could leave the other none.
+pub async fn no_token_has_all_the_redrives_of_a_group(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(1, vec![failed(0)]).await;
+    let by = |token: &str| NewRedrive { by: token.to_owned(), ..of(DeliveryFilter::default()) };
+    for at in 0..MAX_UNFINISHED {
+        let token = if at < MAX_UNFINISHED_EACH { "alpha" } else { "bravo" };
+        store.plan_redrive(&by(token)).await.unwrap();
+    }
+    for (token, told) in [("alpha", "has 20 redrives of this token"), ("carol", "has 40 redrives that")] {
+        let refused = store.plan_redrive(&by(token)).await;
+        assert!(matches!(&refused, Err(StoreError::Conflict(why)) if why.contains(told)), "{refused:?}");
+    }
 }
 
 pub async fn a_plan_that_nobody_runs_is_forgotten_after_a_day(database: Database) {

@@ -25,7 +25,10 @@ pub const MAX_PLANNED: u32 = 100_000;
 pub const MAX_PLAN_SCAN: u32 = 500_000;
 /// Most redrives of one group that did not end. A plan writes an item for each of its
 /// deliveries, and the plans that somebody makes and never runs would fill the store.
-pub const MAX_UNFINISHED: u32 = 20;
+pub const MAX_UNFINISHED: u32 = 2 * MAX_UNFINISHED_EACH;
+/// Most of them that one token planned. Without this bound one tenant of a shared group
+/// would leave the others none.
+pub const MAX_UNFINISHED_EACH: u32 = 20;
 /// How long a plan is kept that nobody runs, unless the retention is shorter.
 pub const PLAN_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// Most items whose reruns one transaction requests, or whose results it collects.
@@ -118,18 +121,29 @@ impl RedriveState {
     }
 }
 
-/// Refuses a further plan of a group that has [`MAX_UNFINISHED`] redrives which did not end.
+/// Redrives of a group that did not end.
+pub(super) struct Unfinished {
+    pub of_all: i64,
+    /// Planned by the token that plans a further one.
+    pub of_token: i64,
+}
+
+/// Refuses a further plan of a group with too many redrives that did not end, of all tokens
+/// or of the one that plans it.
 ///
 /// # Errors
 /// `Conflict` with what makes room.
-pub(super) fn check_room(group: &str, unfinished: i64) -> Result<(), StoreError> {
-    if unfinished < i64::from(MAX_UNFINISHED) {
+pub(super) fn check_room(group: &str, unfinished: &Unfinished) -> Result<(), StoreError> {
+    let (whose, count, most) = if unfinished.of_token >= i64::from(MAX_UNFINISHED_EACH) {
+        ("of this token ", unfinished.of_token, MAX_UNFINISHED_EACH)
+    } else if unfinished.of_all >= i64::from(MAX_UNFINISHED) {
+        ("", unfinished.of_all, MAX_UNFINISHED)
+    } else {
         return Ok(());
-    }
+    };
     Err(StoreError::Conflict(format!(
-        "group {group} has {unfinished} redrives that are planned, running or paused, and one group may have \
-         {MAX_UNFINISHED}: cancel those that nobody needs, or run them and wait until they are done \
-         (GET /v1/redrives lists them)"
+        "group {group} has {count} redrives {whose}that are planned, running or paused, and may have {most}: cancel \
+         those that nobody needs, or run them and wait until they are done (GET /v1/redrives lists them)"
     )))
 }
 
@@ -244,7 +258,7 @@ pub struct RedriveLease {
 pub trait RedriveStore {
     /// Writes a plan of the deliveries that match now, oldest first, at most
     /// [`MAX_PLANNED`]. `Conflict` when [`MAX_UNFINISHED`] redrives of the group did not
-    /// end; plans that are written at the same moment do not see one another.
+    /// end, or [`MAX_UNFINISHED_EACH`] of the same token; plans that are written at the same moment do not see one another.
     async fn plan_redrive(&self, plan: &NewRedrive) -> Result<RedriveRow, StoreError>;
 
     /// Reads one redrive.

@@ -6,19 +6,23 @@ use sqlx::query_builder::QueryBuilder;
 
 use super::columns::{PgRowExt, stored};
 use super::error::at_statement;
-use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId, check_room};
+use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId, Unfinished, check_room};
 use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryFilter, StoreError};
 
 /// Writes a plan with its items.
 pub(super) async fn write(tx: &mut PgConnection, group: i32, plan: &NewRedrive) -> Result<RedriveId, StoreError> {
-    let unfinished = sqlx::query("SELECT count(*) FROM redrive WHERE group_id = $1 AND state IN (1, 2, 3)")
-        .bind(group)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(at_statement)?;
-    check_room(plan.filter.group.as_deref().unwrap_or_default(), unfinished.take(0)?)?;
+    let row = sqlx::query(
+        "SELECT count(*), count(*) FILTER (WHERE by = $2) FROM redrive WHERE group_id = $1 AND state IN (1, 2, 3)",
+    )
+    .bind(group)
+    .bind(clean(&plan.by))
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(at_statement)?;
+    let unfinished = Unfinished { of_all: row.take(0)?, of_token: row.take(1)? };
+    check_room(plan.filter.group.as_deref().unwrap_or_default(), &unfinished)?;
     let row = sqlx::query(
         "INSERT INTO redrive (group_id, topic, asked_for, replay, rate, state, matched, truncated, by, created_at)
          VALUES ($1, $2, $3, $4, $5, 1, 0, false, $6, courier_now()) RETURNING id",

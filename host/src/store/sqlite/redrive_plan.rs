@@ -5,7 +5,7 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::columns::{json, now};
 use super::error::fault;
-use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId, check_room};
+use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId, Unfinished, check_room};
 use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryFilter, StoreError};
@@ -14,12 +14,15 @@ use crate::store::{DeliveryFilter, StoreError};
 pub(super) async fn write(tx: &mut SqliteConnection, plan: &NewRedrive) -> Result<RedriveId, StoreError> {
     let name = plan.filter.group.as_deref().unwrap_or_default();
     let group = super::groups::group_number(tx, name).await?;
-    let unfinished = sqlx::query_scalar("SELECT count(*) FROM redrive WHERE group_id = ? AND state IN (1, 2, 3)")
-        .bind(group)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(fault)?;
-    check_room(name, unfinished)?;
+    let (of_all, of_token) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE actor = ?2) FROM redrive WHERE group_id = ?1 AND state IN (1, 2, 3)",
+    )
+    .bind(group)
+    .bind(clean(&plan.by))
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(fault)?;
+    check_room(name, &Unfinished { of_all, of_token })?;
     let id: i64 = sqlx::query_scalar(
         "INSERT INTO redrive (group_id, topic, asked_for, replay, rate, state, matched, truncated, actor, created_at)
          VALUES (?, ?, ?, ?, ?, 1, 0, 0, ?, ?) RETURNING id",
