@@ -46,14 +46,6 @@ enum Phase {
     Released,
 }
 
-/// The outcome of an attempt, as [`Event::AttemptFinished`] has it.
-struct Decision<D> {
-    offset: Offset,
-    outcome: Outcome,
-    attempts: Attempts,
-    detail: D,
-}
-
 /// The state machine of one partition under one epoch. `D` is what the host
 /// stores with an outcome.
 #[derive(Debug)]
@@ -206,7 +198,7 @@ impl<D> Machine<D> {
             Event::Skipped { offset } => self.skipped(offset),
             Event::End { next } => self.end(next),
             Event::AttemptFinished { offset, outcome, attempts, detail } => {
-                self.attempt_finished(Decision { offset, outcome, attempts, detail }, now, actions);
+                self.attempt_finished(offset, outcome, attempts, detail, now, actions);
             }
             Event::NotStarted { offset } => self.not_started(offset, now),
             Event::RowGone { offset } => self.row_gone(offset, now, actions),
@@ -317,13 +309,20 @@ impl<D> Machine<D> {
         });
     }
 
-    fn attempt_finished(&mut self, decision: Decision<D>, now: Timestamp, actions: &mut Vec<Action<D>>) {
-        let Decision { offset, outcome, attempts, detail } = decision;
+    fn attempt_finished(
+        &mut self,
+        offset: Offset,
+        outcome: Outcome,
+        attempts: Attempts,
+        detail: D,
+        now: Timestamp,
+        actions: &mut Vec<Action<D>>,
+    ) {
         let Some(id) = self.running.remove(&offset) else { return };
         let open = |state, due, held| NewState::Open { state, due, held, keep_record: false };
         let (to, next) = match outcome {
             Outcome::Handled => (NewState::Handled, None),
-            Outcome::Failed { dead_letter } => (NewState::Failed { dead_letter }, None),
+            Outcome::Failed { .. } => (NewState::Failed, None),
             Outcome::Again { state, at } => (open(state, Some(at), false), Some((Head::Waiting(at), state))),
             Outcome::Held => (open(State::HandleFail, None, true), Some((Head::Held, State::HandleFail))),
         };

@@ -135,7 +135,7 @@ fn in_short<D>(action: &Action<D>) -> String {
 fn write_in_short<D>(write: &DeliveryWrite<D>) -> String {
     let to = match write.to {
         NewState::Handled => "handled".to_owned(),
-        NewState::Failed { .. } => "failed".to_owned(),
+        NewState::Failed => "failed".to_owned(),
         NewState::Open { held: true, .. } => "held".to_owned(),
         NewState::Open { state, due: Some(at), .. } => format!("{}@{}", state.as_str().to_lowercase(), at.0),
         NewState::Open { state, due: None, .. } => state.as_str().to_lowercase(),

@@ -223,10 +223,7 @@ pub enum NewState {
     /// HANDLED.
     Handled,
     /// HANDLE_FAIL for good.
-    Failed {
-        /// Whether a copy goes to the dead letters.
-        dead_letter: bool,
-    },
+    Failed,
     /// An open row.
     Open {
         /// COMMITTED behind its head, otherwise PUSH_FAIL or HANDLE_FAIL.

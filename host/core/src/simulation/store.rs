@@ -209,7 +209,7 @@ impl Shelf {
         }
         let state = match write.to {
             NewState::Handled => State::Handled,
-            NewState::Failed { .. } => State::HandleFail,
+            NewState::Failed => State::HandleFail,
             NewState::Open { state, .. } => state,
         };
         let before = earlier.as_ref().map_or(State::Committed, |row| row.state);
@@ -218,7 +218,7 @@ impl Shelf {
             return Err(format!("{offset} goes from {before} to {state}"));
         }
         match write.to {
-            NewState::Handled | NewState::Failed { .. } => {
+            NewState::Handled | NewState::Failed => {
                 if state == State::HandleFail {
                     self.failed.insert(offset);
                 }

@@ -17,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::circuit_breaker::BindingGate;
 use super::effects_budget::EffectsBudget;
-use super::ready_delivery::ReadyDelivery;
 use super::ready_queue::ReadyQueue;
 use super::unavailable::UnavailableAlone;
 use crate::config::{Binding, HTTP_PUSH};
+use crate::consume::owner::message::ReadyDelivery;
 use crate::engine::http::{Destination, HttpOut, HttpRules};
 use crate::engine::{self, Policy, Prepared, StateHeld, StateQuota};
 use crate::kafka::buffered::TopicPartition;

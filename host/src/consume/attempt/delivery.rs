@@ -1,5 +1,5 @@
-//! Ends a delivery: judges what its attempt returned, for the owner of its
-//! partition.
+//! A delivery's call, and the judgement of what its attempt returned, for the
+//! owner of its partition.
 //!
 //! A stop is never a failure: an attempt that is dropped because its partition
 //! or the host goes away is handed back and not counted.
@@ -13,10 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::binding::RunningBinding;
 use super::finished::FinishedAttempt;
-use super::ready_delivery::ReadyDelivery;
 use super::unavailable::as_retry;
 use crate::clock::now;
-use crate::consume::owner::message::OwnerMessage;
+use crate::consume::owner::message::{OwnerMessage, ReadyDelivery};
 use crate::engine::builtin::shown_version;
 use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
 use crate::publish::rules::too_many_hops;
@@ -30,7 +29,7 @@ const TRACE_HEADER: &str = "traceparent";
 impl ReadyDelivery {
     /// Returns it to its owner without an attempt.
     pub fn give_back(self) {
-        self.owner.tell(OwnerMessage::NotStarted(self.in_hand.offset));
+        self.owner.tell(OwnerMessage::NotStarted(self.buffered.offset));
     }
 
     /// Whether it must be returned to its owner.
@@ -41,21 +40,21 @@ impl ReadyDelivery {
 
     #[must_use]
     pub fn key(&self) -> DeliveryKey {
-        DeliveryKey { position: self.owner.position, offset: self.in_hand.offset }
+        DeliveryKey { position: self.owner.position, offset: self.buffered.offset }
     }
 
     /// The call that the engine makes.
     #[must_use]
     pub fn call(&self, bound: &RunningBinding) -> Call<'_> {
         Call {
-            message: self.in_hand.message(),
+            message: self.buffered.message(),
             attempt: AttemptInfo {
                 delivery: self.key().to_string(),
                 number: self.attempts.invoked + 1,
                 counted: self.attempts.used,
                 max_attempts: bound.binding.failure.retry.max_attempts,
                 partition: u32::try_from(self.owner.place.partition).unwrap_or_default(),
-                offset: u64::try_from(self.in_hand.offset.0).unwrap_or_default(),
+                offset: u64::try_from(self.buffered.offset.0).unwrap_or_default(),
             },
         }
     }
@@ -84,7 +83,7 @@ impl ReadyDelivery {
         let mut state_writes = Vec::new();
         match outcome {
             Outcome::Handled => {
-                let message = self.in_hand.message();
+                let message = self.buffered.message();
                 outbound.extend(
                     ended
                         .emissions
@@ -96,7 +95,7 @@ impl ReadyDelivery {
             Outcome::Failed { dead_letter: true } => {
                 let mut reason = ended.reason.take().unwrap_or_else(|| "no reason given".to_owned());
                 let to = self.letters_to(bound);
-                match too_many_hops(self.in_hand.message(), &bound.binding.group, &to, bound.binding.max_hops) {
+                match too_many_hops(self.buffered.message(), &bound.binding.group, &to, bound.binding.max_hops) {
                     None => outbound.push(self.dead_letter(bound, &to, &reason, attempts.invoked)),
                     Some(why) => outcome = without_letter(&mut reason, &why),
                 }
@@ -119,7 +118,7 @@ impl ReadyDelivery {
             invoked: !matches!(ended.verdict, Verdict::Instantiate | Verdict::NoRoom),
             outbound,
             state_writes,
-            in_hand: self.in_hand,
+            buffered: self.buffered,
             effects_permit,
         }
     }
@@ -128,32 +127,32 @@ impl ReadyDelivery {
     pub fn push_back(self, bound: &RunningBinding, verdict: Verdict, reason: &str) {
         let outcome = self.judged(bound, verdict, None, self.attempts.invoked + 1);
         let reason = Some(reason.to_owned());
-        let concluded = FinishedAttempt::not_invoked(self.in_hand, self.attempts, outcome, verdict, reason);
-        self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
+        let finished = FinishedAttempt::not_invoked(self.buffered, self.attempts, outcome, verdict, reason);
+        self.owner.tell(OwnerMessage::AttemptFinished(Box::new(finished)));
     }
 
     /// Ends it without an attempt, because a person gave it up.
     pub fn give_up(self, bound: &RunningBinding, give_up: GiveUp) {
         let GiveUp { reason, dead_letter } = give_up;
         // The dead letter of a record that is too large to be kept would be empty.
-        let dead_letter = dead_letter && self.in_hand.record.left_out.is_none();
+        let dead_letter = dead_letter && self.buffered.record.left_out.is_none();
         let outbound: Vec<NewOutbound> = dead_letter
             .then(|| self.dead_letter(bound, &self.letters_to(bound), &reason, self.attempts.invoked))
             .into_iter()
             .collect();
         let outcome = Outcome::Failed { dead_letter };
         let (verdict, reason) = (Verdict::GivenUp, Some(reason));
-        let concluded = FinishedAttempt {
+        let finished = FinishedAttempt {
             effects_permit: bound.effects_budget.take(bytes_of_effects(&outbound, &Vec::new())),
             outbound,
-            ..FinishedAttempt::not_invoked(self.in_hand, self.attempts, outcome, verdict, reason)
+            ..FinishedAttempt::not_invoked(self.buffered, self.attempts, outcome, verdict, reason)
         };
-        self.owner.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
+        self.owner.tell(OwnerMessage::AttemptFinished(Box::new(finished)));
     }
 
     fn judged(&self, bound: &RunningBinding, verdict: Verdict, after: Option<Duration>, invoked: u32) -> Outcome {
         // A requested rerun has a retry schedule of its own.
-        let budget_from = self.in_hand.asked_at.unwrap_or(self.in_hand.received_at);
+        let budget_from = self.buffered.asked_at.unwrap_or(self.buffered.received_at);
         let history = History { number: invoked, counted: self.attempts.used, budget_from };
         judge(verdict, after, history, &bound.binding.failure, now(), random::fraction())
     }
@@ -162,7 +161,7 @@ impl ReadyDelivery {
     /// messages would go round in a loop.
     fn without_loop(&self, bound: &RunningBinding, ended: Ended) -> Ended {
         let Some(first) = ended.emissions.first().filter(|_| ended.verdict == Verdict::Success) else { return ended };
-        let why = too_many_hops(self.in_hand.message(), &bound.binding.group, &first.topic, bound.binding.max_hops);
+        let why = too_many_hops(self.buffered.message(), &bound.binding.group, &first.topic, bound.binding.max_hops);
         match why {
             None => ended,
             Some(why) => Ended {
@@ -184,7 +183,7 @@ impl ReadyDelivery {
     }
 
     fn dead_letter(&self, bound: &RunningBinding, to: &str, reason: &str, attempts: u32) -> NewOutbound {
-        let message = self.in_hand.message();
+        let message = self.buffered.message();
         let lies_in = self.owner.place.log_topic();
         let given_up = GivenUp {
             message_id: &message.id,
@@ -192,12 +191,12 @@ impl ReadyDelivery {
             source: &message.source,
             topic: &lies_in,
             partition: self.owner.place.partition,
-            offset: self.in_hand.offset,
+            offset: self.buffered.offset,
             group: &bound.binding.group,
             attempts,
             reason,
         };
-        publish::dead_letter(&self.in_hand.record, &given_up, to)
+        publish::dead_letter(&self.buffered.record, &given_up, to)
     }
 }
 

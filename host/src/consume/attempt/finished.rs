@@ -14,12 +14,12 @@ use crate::store::{NewOutbound, StateWrites};
 /// A judged attempt, or a delivery that ended without one.
 #[derive(Debug)]
 pub struct FinishedAttempt {
-    pub in_hand: Arc<BufferedRecord>,
+    pub buffered: Arc<BufferedRecord>,
     /// What happens to the delivery next.
     pub outcome: Outcome,
     /// Its attempts so far.
     pub attempts: Attempts,
-    /// What the attempt concluded.
+    /// What the attempt finished.
     pub verdict: Verdict,
     pub reason: Option<String>,
     /// Equal for failures of one kind.
@@ -42,38 +42,38 @@ pub struct FinishedAttempt {
 impl FinishedAttempt {
     /// A delivery whose record is gone from Kafka: it cannot run any more.
     #[must_use]
-    pub fn lost(in_hand: Arc<BufferedRecord>, attempts: Attempts) -> Self {
+    pub fn lost(buffered: Arc<BufferedRecord>, attempts: Attempts) -> Self {
         let reason = "the record is no longer in kafka: its retention is shorter than the retries";
-        Self::without_record(in_hand, attempts, reason.to_owned())
+        Self::without_record(buffered, attempts, reason.to_owned())
     }
 
     /// A delivery whose record has more bytes than this host keeps. It has no
     /// dead letter, whose content would be the record's.
     #[must_use]
-    pub fn too_large(in_hand: Arc<BufferedRecord>, attempts: Attempts, bytes: usize) -> Self {
+    pub fn too_large(buffered: Arc<BufferedRecord>, attempts: Attempts, bytes: usize) -> Self {
         let reason = format!(
             "the record has {bytes} bytes, more than [kafka] max_record lets this host keep: it is left in kafka at {} \
              offset {}; raise max_record and run the delivery again, or handle the record there",
-            in_hand.place, in_hand.offset
+            buffered.place, buffered.offset
         );
-        Self::without_record(in_hand, attempts, reason)
+        Self::without_record(buffered, attempts, reason)
     }
 
-    pub(super) fn without_record(in_hand: Arc<BufferedRecord>, attempts: Attempts, reason: String) -> Self {
+    pub(super) fn without_record(buffered: Arc<BufferedRecord>, attempts: Attempts, reason: String) -> Self {
         let outcome = Outcome::Failed { dead_letter: false };
-        Self::not_invoked(in_hand, attempts, outcome, Verdict::Reject, Some(reason))
+        Self::not_invoked(buffered, attempts, outcome, Verdict::Reject, Some(reason))
     }
 
     /// A delivery whose message the group handled before. It counts as handled
     /// and has no effects, since those of the first one are there.
     #[must_use]
-    pub fn duplicate(in_hand: Arc<BufferedRecord>, attempts: Attempts) -> Self {
-        Self::not_invoked(in_hand, attempts, Outcome::Handled, Verdict::Duplicate, None)
+    pub fn duplicate(buffered: Arc<BufferedRecord>, attempts: Attempts) -> Self {
+        Self::not_invoked(buffered, attempts, Outcome::Handled, Verdict::Duplicate, None)
     }
 
     /// A delivery that ended now without an invocation and without effects.
     pub(super) fn not_invoked(
-        in_hand: Arc<BufferedRecord>,
+        buffered: Arc<BufferedRecord>,
         attempts: Attempts,
         outcome: Outcome,
         verdict: Verdict,
@@ -81,7 +81,7 @@ impl FinishedAttempt {
     ) -> Self {
         let at = now();
         Self {
-            in_hand,
+            buffered,
             outcome,
             attempts,
             verdict,

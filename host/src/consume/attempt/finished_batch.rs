@@ -97,15 +97,15 @@ mod tests {
     async fn finished(offset: i64, at_micros: i64) -> FinishedAttempt {
         let room = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
         let record = Record { timestamp: Timestamp(0), key: None, value: None, headers: Vec::new(), left_out: None };
-        let in_hand = BufferedRecord::reread(place(0), Offset(offset), record, (Timestamp(0), None), room);
-        let mut finished = FinishedAttempt::duplicate(Arc::new(in_hand), Attempts::default());
+        let buffered = BufferedRecord::reread(place(0), Offset(offset), record, (Timestamp(0), None), room);
+        let mut finished = FinishedAttempt::duplicate(Arc::new(buffered), Attempts::default());
         finished.finished_at = Timestamp(at_micros);
         finished
     }
 
     async fn offset(inbox: &mut mpsc::UnboundedReceiver<OwnerMessage>) -> i64 {
         match inbox.recv().await {
-            Some(OwnerMessage::AttemptFinished(finished)) => finished.in_hand.offset.0,
+            Some(OwnerMessage::AttemptFinished(finished)) => finished.buffered.offset.0,
             other => panic!("{other:?}"),
         }
     }

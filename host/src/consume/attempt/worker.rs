@@ -16,9 +16,9 @@ use super::binding::{BoundPlugin, RunningBinding};
 use super::circuit_breaker::Permission;
 use super::finished_batch::FinishedBatch;
 use super::idle_sandboxes::{IdleSandboxes, ThrottledSandbox};
-use super::ready_delivery::ReadyDelivery;
 use crate::config::Isolation;
 use crate::consume::fairness::cpu_bucket::CpuBucket;
+use crate::consume::owner::message::ReadyDelivery;
 use crate::engine::{Call, Ended, Prepared, Sandbox, World};
 
 /// Runs deliveries until the queue closes. `finished` is where the worker collects what

@@ -86,7 +86,7 @@ impl GroupUsage {
     /// Deliveries that are not ended: records whose outcome is not durable, or,
     /// if more, deliveries in the ready queue, which holds reruns and
     /// broadcasts too.
-    fn in_hand(&self) -> usize {
+    fn buffered(&self) -> usize {
         let ready = self.bindings.iter().map(|bound| bound.ready.queued()).sum();
         self.budget.records().max(ready)
     }
@@ -209,10 +209,10 @@ impl GroupMonitor {
         }
         let was_at_work = |within| self.worked.is_some_and(|at| now.duration_since(at) < within);
         let a_while = ended as f64 / passed * BACKLOG_WINDOW.as_secs_f64();
-        let in_hand = self.member.in_hand();
+        let buffered = self.member.buffered();
         // A limited group uses little because it is limited.
-        let are_few = in_hand <= FEW_PER_WORKER * self.member.concurrency() && self.lately <= equal && !self.is_held;
-        let seems_behind = self.member.budget.is_used_up() || !are_few && in_hand as f64 > a_while;
+        let are_few = buffered <= FEW_PER_WORKER * self.member.concurrency() && self.lately <= equal && !self.is_held;
+        let seems_behind = self.member.budget.is_used_up() || !are_few && buffered as f64 > a_while;
         if was_at_work(ACTIVE_WINDOW) {
             self.standing.note(seems_behind)
         } else {

@@ -2,19 +2,20 @@
 //! settles outcomes, pauses and resumes the partition.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use courier_core::message::{Attempts, Offset};
-use courier_core::partition::{Action, Batch, Release};
+use courier_core::partition::{Action, Answer, Batch, Event, Release};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::Owner;
-use super::message::{LaneTurn, OwnerMessage};
+use super::message::{OwnerMessage, ReadyDelivery};
 use super::record_loader::RecordLoader;
 use crate::consume::attempt::finished::FinishedAttempt;
-use crate::consume::attempt::ready_delivery::ReadyDelivery;
 use crate::consume::settle::batcher::SettleRequest;
 use crate::consume::settle::rows;
+use crate::kafka::buffered::BufferedRecord;
 use crate::kafka::consumer::ConsumerCommand;
 use crate::store::Part;
 use crate::supervise::{self, Task};
@@ -32,9 +33,9 @@ impl Owner {
                         self.recalls.insert(offset, CancellationToken::new());
                     }
                     match self.records.get(&offset) {
-                        Some(in_hand) => {
-                            let turn = LaneTurn { in_hand: Arc::clone(in_hand), attempts };
-                            self.turn(turn, self.seen_asks.contains_key(&offset));
+                        Some(buffered) => {
+                            let delivery = self.ready(Arc::clone(buffered), attempts);
+                            self.begin(delivery, self.seen_asks.contains_key(&offset));
                         }
                         None => {
                             debug_assert!(has_row, "a delivery without a row has its record in memory");
@@ -65,44 +66,43 @@ impl Owner {
 
     /// Dispatches a delivery that has its lane's turn. With `dedupe` it is
     /// looked up first, unless a rerun was requested.
-    pub(super) fn turn(&self, turn: LaneTurn, asked: bool) {
-        if let Some(bytes) = turn.in_hand.record.left_out {
-            let LaneTurn { in_hand, attempts } = turn;
-            let concluded = FinishedAttempt::too_large(in_hand, attempts, bytes);
-            return self.address.tell(OwnerMessage::AttemptFinished(Box::new(concluded)));
+    pub(super) fn begin(&self, delivery: ReadyDelivery, asked: bool) {
+        if let Some(bytes) = delivery.buffered.record.left_out {
+            let ReadyDelivery { buffered, attempts, .. } = delivery;
+            let finished = FinishedAttempt::too_large(buffered, attempts, bytes);
+            return self.address.tell(OwnerMessage::AttemptFinished(Box::new(finished)));
         }
         match &self.duplicates {
             Some(duplicates) if !asked => {
-                if duplicates.is_decided(&turn) {
-                    self.drop_duplicate(turn);
-                } else if let Some(turn) = duplicates.look_up(turn) {
-                    self.dispatch(turn, false);
+                if duplicates.is_decided(&delivery) {
+                    self.drop_duplicate(delivery);
+                } else if let Some(delivery) = duplicates.look_up(delivery) {
+                    self.dispatch(delivery, false);
                 }
             }
-            _ => self.dispatch(turn, asked),
+            _ => self.dispatch(delivery, asked),
         }
     }
 
-    pub(super) fn drop_duplicate(&self, turn: LaneTurn) {
+    pub(super) fn drop_duplicate(&self, delivery: ReadyDelivery) {
         metrics::counter!("courier_duplicates_total", "group" => self.bound.binding.group.clone()).increment(1);
-        let LaneTurn { in_hand, attempts } = turn;
-        self.address.tell(OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::duplicate(in_hand, attempts))));
+        let ReadyDelivery { buffered, attempts, .. } = delivery;
+        self.address.tell(OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::duplicate(buffered, attempts))));
     }
 
-    pub(super) fn work(&self, turn: LaneTurn) -> ReadyDelivery {
-        let LaneTurn { in_hand, attempts } = turn;
-        let recall = self.recalls.get(&in_hand.offset).cloned();
-        ReadyDelivery { in_hand, owner: Arc::clone(&self.address), attempts, probe: false, recall }
+    /// A delivery that has its lane's turn, as the workers take it.
+    pub(super) fn ready(&self, buffered: Arc<BufferedRecord>, attempts: Attempts) -> ReadyDelivery {
+        let recall = self.recalls.get(&buffered.offset).cloned();
+        ReadyDelivery { buffered, owner: Arc::clone(&self.address), attempts, probe: false, recall }
     }
 
-    pub(super) fn dispatch(&self, turn: LaneTurn, asked: bool) {
-        let work = self.work(turn);
+    pub(super) fn dispatch(&self, delivery: ReadyDelivery, asked: bool) {
         if self.address.no_more.is_cancelled() {
-            return work.give_back();
+            return delivery.give_back();
         }
-        if let Err(work) = self.bound.ready.push(work, asked) {
+        if let Err(delivery) = self.bound.ready.push(delivery, asked) {
             // The workers have ended, because the binding is being removed.
-            work.give_back();
+            delivery.give_back();
         }
     }
 
@@ -127,6 +127,21 @@ impl Owner {
         self.answer = Some((answered, batch));
         let refused = self.refused.clone();
         self.tools.settler.settle(SettleRequest { part, answer, refused }).await;
+    }
+
+    /// Takes the answer to the batch that is being written.
+    pub(super) fn answered(&mut self, answer: Answer) {
+        let Some((_, batch)) = self.answer.take() else { return };
+        if answer == Answer::Written {
+            self.durable.fetch_max(batch.position.0, Ordering::Relaxed);
+            for write in &batch.writes {
+                self.records.remove(&write.offset);
+                if let Some(duplicates) = &mut self.duplicates {
+                    write.details.iter().for_each(|finished| duplicates.durable(finished));
+                }
+            }
+        }
+        self.step(Event::Settled(answer));
     }
 
     /// Reads the records of open deliveries from the store, or from Kafka where

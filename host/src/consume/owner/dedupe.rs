@@ -18,7 +18,7 @@ use courier_core::message::Kind;
 use courier_core::verdict::{Outcome, Verdict};
 use tokio::sync::mpsc;
 
-use super::message::{LaneTurn, OwnerMessage, OwnerRef};
+use super::message::{OwnerMessage, OwnerRef, ReadyDelivery};
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::attempt::finished::FinishedAttempt;
 use crate::consume::context::OwnerDeps;
@@ -36,14 +36,14 @@ const LOOK_RETRY: Duration = Duration::from_millis(200);
 pub(in crate::consume) struct Duplicates {
     /// Handled messages that are not durable, each with its number of deliveries.
     decided: HashMap<SameTopic, u32>,
-    questions: mpsc::UnboundedSender<LaneTurn>,
+    questions: mpsc::UnboundedSender<ReadyDelivery>,
 }
 
 impl Duplicates {
     /// For the owner of a partition; `None` when its binding runs duplicates.
     pub(in crate::consume) fn of(bound: &RunningBinding, tools: &OwnerDeps, address: &Arc<OwnerRef>) -> Option<Self> {
         let window = bound.binding.dedupe?;
-        let (questions, turns) = mpsc::unbounded_channel();
+        let (questions, deliveries) = mpsc::unbounded_channel();
         let asking = DedupeQuery {
             store: Arc::clone(&tools.store),
             who: HandledBy {
@@ -54,37 +54,37 @@ impl Duplicates {
             window,
             address: Arc::clone(address),
         };
-        supervise::spawn(Task::DuplicateLookup, asking.run(turns));
+        supervise::spawn(Task::DuplicateLookup, asking.run(deliveries));
         Some(Self { decided: HashMap::new(), questions })
     }
 
     /// Whether the message is handled and not durable yet.
-    pub(in crate::consume) fn is_decided(&self, turn: &LaneTurn) -> bool {
-        !self.decided.is_empty() && self.decided.contains_key(&same_topic(&turn.in_hand))
+    pub(in crate::consume) fn is_decided(&self, delivery: &ReadyDelivery) -> bool {
+        !self.decided.is_empty() && self.decided.contains_key(&same_topic(&delivery.buffered))
     }
 
     /// Asks the store; returns the delivery when there is nothing to ask.
-    pub(in crate::consume) fn look_up(&self, turn: LaneTurn) -> Option<LaneTurn> {
-        if is_coordinates(&turn.in_hand) {
-            return Some(turn);
+    pub(in crate::consume) fn look_up(&self, delivery: ReadyDelivery) -> Option<ReadyDelivery> {
+        if is_coordinates(&delivery.buffered) {
+            return Some(delivery);
         }
         // The receiver lives as long as this owner.
-        self.questions.send(turn).err().map(|unsent| unsent.0)
+        self.questions.send(delivery).err().map(|unsent| unsent.0)
     }
 
     /// Adds a handled delivery.
-    pub(in crate::consume) fn decided(&mut self, concluded: &FinishedAttempt) {
-        if counts(concluded) {
-            *self.decided.entry(same_topic(&concluded.in_hand)).or_default() += 1;
+    pub(in crate::consume) fn decided(&mut self, finished: &FinishedAttempt) {
+        if counts(finished) {
+            *self.decided.entry(same_topic(&finished.buffered)).or_default() += 1;
         }
     }
 
     /// Removes deliveries that are durable now.
-    pub(in crate::consume) fn durable(&mut self, concluded: &FinishedAttempt) {
-        if !counts(concluded) {
+    pub(in crate::consume) fn durable(&mut self, finished: &FinishedAttempt) {
+        if !counts(finished) {
             return;
         }
-        let message = same_topic(&concluded.in_hand);
+        let message = same_topic(&finished.buffered);
         if let Some(count) = self.decided.get_mut(&message) {
             *count -= 1;
             if *count == 0 {
@@ -95,20 +95,20 @@ impl Duplicates {
 }
 
 /// The identity of a message within its partition.
-fn same_topic(in_hand: &BufferedRecord) -> SameTopic {
-    let message = in_hand.message();
+fn same_topic(buffered: &BufferedRecord) -> SameTopic {
+    let message = buffered.message();
     SameTopic { id: message.id.clone(), source: SourceHash::of(&message.source) }
 }
 
 /// Whether the handler succeeded.
-fn counts(concluded: &FinishedAttempt) -> bool {
-    concluded.outcome == Outcome::Handled && concluded.verdict != Verdict::Duplicate
+fn counts(finished: &FinishedAttempt) -> bool {
+    finished.outcome == Outcome::Handled && finished.verdict != Verdict::Duplicate
 }
 
 /// Whether the id is made of coordinates: such a message has no duplicate.
-fn is_coordinates(in_hand: &BufferedRecord) -> bool {
-    let id = &in_hand.message().id;
-    id.ends_with(|last: char| last.is_ascii_digit()) && *id == format!("{}:{}", in_hand.place, in_hand.offset)
+fn is_coordinates(buffered: &BufferedRecord) -> bool {
+    let id = &buffered.message().id;
+    id.ends_with(|last: char| last.is_ascii_digit()) && *id == format!("{}:{}", buffered.place, buffered.offset)
 }
 
 /// Asks the store, many deliveries a query, until the owner has ended.
@@ -120,15 +120,15 @@ struct DedupeQuery {
 }
 
 impl DedupeQuery {
-    async fn run(self, mut turns: mpsc::UnboundedReceiver<LaneTurn>) {
-        while let Some(first) = turns.recv().await {
+    async fn run(self, mut deliveries: mpsc::UnboundedReceiver<ReadyDelivery>) {
+        while let Some(first) = deliveries.recv().await {
             let mut asked = vec![first];
             while asked.len() < MAX_IDS
-                && let Ok(next) = turns.try_recv()
+                && let Ok(next) = deliveries.try_recv()
             {
                 asked.push(next);
             }
-            let messages: Vec<SameTopic> = asked.iter().map(|turn| same_topic(&turn.in_hand)).collect();
+            let messages: Vec<SameTopic> = asked.iter().map(|delivery| same_topic(&delivery.buffered)).collect();
             // Nothing more may begin: deliveries without an answer are returned.
             let answer = tokio::select! {
                 biased;
@@ -136,12 +136,10 @@ impl DedupeQuery {
                 handled = self.ask(&messages) => Some(handled),
             };
             match answer {
-                None => {
-                    asked.into_iter().for_each(|turn| self.address.tell(OwnerMessage::NotStarted(turn.in_hand.offset)))
-                }
+                None => asked.into_iter().for_each(ReadyDelivery::give_back),
                 Some(handled) => {
-                    for (turn, handled) in asked.into_iter().zip(handled) {
-                        self.address.tell(OwnerMessage::LookedUp(turn, handled));
+                    for (delivery, handled) in asked.into_iter().zip(handled) {
+                        self.address.tell(OwnerMessage::LookedUp(delivery, handled));
                     }
                 }
             }

@@ -28,9 +28,9 @@ impl LaneRule {
     ///
     /// The id is read only where it matters: records arrive by the hundred
     /// thousand, and most need not be parsed yet.
-    pub fn lane_of_record(self, in_hand: &BufferedRecord) -> LaneKey {
-        let id = || Bytes::copy_from_slice(in_hand.message().id.as_bytes());
-        self.lane(in_hand.key().as_ref(), in_hand.offset, id)
+    pub fn lane_of_record(self, buffered: &BufferedRecord) -> LaneKey {
+        let id = || Bytes::copy_from_slice(buffered.message().id.as_bytes());
+        self.lane(buffered.key().as_ref(), buffered.offset, id)
     }
 
     /// The lane of an open row.

@@ -27,7 +27,7 @@ pub enum OwnerMessage {
     /// The record of an open delivery was read again.
     Loaded(LoadedRecord),
     /// The answer to whether the message was handled before.
-    LookedUp(LaneTurn, bool),
+    LookedUp(ReadyDelivery, bool),
     /// Where the next record can be, when there are holes before it.
     LogEndMoved(Offset),
     /// A rerun was requested for these rows.
@@ -109,10 +109,17 @@ impl OwnerRef {
 
 /// A delivery that has its lane's turn.
 #[derive(Debug)]
-pub struct LaneTurn {
-    pub in_hand: Arc<BufferedRecord>,
-    /// Its attempts so far.
+pub struct ReadyDelivery {
+    pub buffered: Arc<BufferedRecord>,
+    /// Who owns it.
+    pub owner: Arc<OwnerRef>,
+    /// Its attempts before this one.
     pub attempts: Attempts,
+    /// Whether it probes a gate that is half open.
+    pub probe: bool,
+    /// Calls it back before its attempt begins; none for one without a row,
+    /// which nobody can give up.
+    pub recall: Option<CancellationToken>,
 }
 
 /// A delivery whose record was read again.
@@ -126,5 +133,5 @@ pub struct LoadedRecord {
     /// Set when a person gave the delivery up.
     pub give_up: Option<GiveUp>,
     /// `None` when the store has no row for it any more.
-    pub in_hand: Option<Arc<BufferedRecord>>,
+    pub buffered: Option<Arc<BufferedRecord>>,
 }

@@ -28,14 +28,14 @@ use std::time::Duration;
 
 use courier_core::lanes::LaneKey;
 use courier_core::message::{Epoch, Offset, Timestamp};
-use courier_core::partition::{Action, Answer, Bounds, Claim, Event, Gate, Machine, Release};
+use courier_core::partition::{Action, Bounds, Claim, Event, Gate, Machine, Release};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::dedupe::Duplicates;
 use self::lanes::LaneRule;
 use self::log_end::LogEndProbe;
-use self::message::{LaneTurn, LoadedRecord, OwnerExit, OwnerHandle, OwnerMessage, OwnerRef};
+use self::message::{LoadedRecord, OwnerExit, OwnerHandle, OwnerMessage, OwnerRef, ReadyDelivery};
 use self::older_partitions::OlderPartitions;
 use self::preserver::Preserver;
 use self::rescuer::Rescuer;
@@ -44,7 +44,6 @@ use crate::clock::now;
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::attempt::circuit_breaker::Permission;
 use crate::consume::attempt::finished::FinishedAttempt;
-use crate::consume::attempt::ready_delivery::ReadyDelivery;
 use crate::consume::consumer::claim::{Begun, ClaimedPartition};
 use crate::consume::consumer::confirmed::Confirmed;
 pub use crate::consume::context::OwnerDeps;
@@ -264,20 +263,20 @@ impl Owner {
     }
 
     fn receive(&mut self, records: Vec<BufferedRecord>) {
-        for in_hand in records {
-            let offset = in_hand.offset;
+        for buffered in records {
+            let offset = buffered.offset;
             if let Some(types) = &self.bound.binding.types
-                && !types.contains(&in_hand.message().type_name)
+                && !types.contains(&buffered.message().type_name)
                 // The type of a record that is too large may stand in its body, which was not kept.
-                && !(in_hand.record.left_out.is_some() && in_hand.message().type_name.is_empty())
+                && !(buffered.record.left_out.is_some() && buffered.message().type_name.is_empty())
             {
                 self.step(Event::Skipped { offset });
                 continue;
             }
-            let lane = LaneRule::of(&self.bound).lane_of_record(&in_hand);
-            let bytes = in_hand.record.size();
+            let lane = LaneRule::of(&self.bound).lane_of_record(&buffered);
+            let bytes = buffered.record.size();
             if self.machine.wants(offset) {
-                self.records.insert(offset, Arc::new(in_hand));
+                self.records.insert(offset, Arc::new(buffered));
             }
             self.step(Event::Record { offset, lane, bytes });
         }
@@ -286,39 +285,42 @@ impl Owner {
 
     fn take(&mut self, mail: OwnerMessage, deadline: &mut Option<tokio::time::Instant>) {
         match mail {
-            OwnerMessage::AttemptFinished(mut concluded) => {
-                if concluded.invoked {
-                    concluded.log = self.rescuer.explain(concluded.in_hand.offset, concluded.log.take());
+            OwnerMessage::AttemptFinished(mut finished) => {
+                if finished.invoked {
+                    finished.log = self.rescuer.explain(finished.buffered.offset, finished.log.take());
                 }
-                let (offset, outcome) = (concluded.in_hand.offset, concluded.outcome);
+                let (offset, outcome) = (finished.buffered.offset, finished.outcome);
                 self.recalls.remove(&offset);
                 if let Some(duplicates) = &mut self.duplicates {
                     // Before the next delivery of its lane has its turn.
-                    duplicates.decided(&concluded);
+                    duplicates.decided(&finished);
                 }
-                let attempts = concluded.attempts;
-                self.step(Event::AttemptFinished { offset, outcome, attempts, detail: concluded });
+                let attempts = finished.attempts;
+                self.step(Event::AttemptFinished { offset, outcome, attempts, detail: finished });
             }
             OwnerMessage::NotStarted(offset) => {
                 self.recalls.remove(&offset);
                 self.step(Event::NotStarted { offset });
             }
             OwnerMessage::Loaded(loaded) => {
-                let LoadedRecord { offset, attempts, asked, give_up, in_hand } = loaded;
-                match in_hand {
-                    Some(in_hand) => match give_up {
-                        Some(give_up) => self.work(LaneTurn { in_hand, attempts }).give_up(&self.bound, give_up),
-                        None => self.turn(LaneTurn { in_hand, attempts }, asked),
-                    },
+                let LoadedRecord { offset, attempts, asked, give_up, buffered } = loaded;
+                match buffered {
+                    Some(buffered) => {
+                        let delivery = self.ready(buffered, attempts);
+                        match give_up {
+                            Some(give_up) => delivery.give_up(&self.bound, give_up),
+                            None => self.begin(delivery, asked),
+                        }
+                    }
                     None => {
                         self.recalls.remove(&offset);
                         self.step(Event::RowGone { offset });
                     }
                 }
             }
-            OwnerMessage::LookedUp(turn, handled) => {
-                let decided = self.duplicates.as_ref().is_some_and(|duplicates| duplicates.is_decided(&turn));
-                if handled || decided { self.drop_duplicate(turn) } else { self.dispatch(turn, false) }
+            OwnerMessage::LookedUp(delivery, handled) => {
+                let decided = self.duplicates.as_ref().is_some_and(|duplicates| duplicates.is_decided(&delivery));
+                if handled || decided { self.drop_duplicate(delivery) } else { self.dispatch(delivery, false) }
             }
             OwnerMessage::LogEndMoved(next) => {
                 self.step(Event::End { next });
@@ -339,7 +341,7 @@ impl Owner {
                 // Workers would return the queued deliveries as well, but may
                 // be busy for longer than the revocation may take. The first
                 // owner returns them for all partitions that are revoked.
-                let gives_up = |work: &ReadyDelivery| work.owner.no_more.is_cancelled();
+                let gives_up = |delivery: &ReadyDelivery| delivery.owner.no_more.is_cancelled();
                 self.bound.ready.drain_where(gives_up).into_iter().for_each(ReadyDelivery::give_back);
             }
             OwnerMessage::Lost => self.step(Event::Lost),
@@ -350,20 +352,6 @@ impl Owner {
         let lets_in = gate.lets_in() && !*self.refused.borrow();
         let gate = if lets_in { Gate::Open } else { Gate::Closed };
         self.step(Event::Gate(gate));
-    }
-
-    fn answered(&mut self, answer: Answer) {
-        let Some((_, batch)) = self.answer.take() else { return };
-        if answer == Answer::Written {
-            self.durable.fetch_max(batch.position.0, Ordering::Relaxed);
-            for write in &batch.writes {
-                self.records.remove(&write.offset);
-                if let Some(duplicates) = &mut self.duplicates {
-                    write.details.iter().for_each(|concluded| duplicates.durable(concluded));
-                }
-            }
-        }
-        self.step(Event::Settled(answer));
     }
 
     fn end(self, why: Release) {

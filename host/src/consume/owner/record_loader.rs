@@ -87,7 +87,7 @@ impl RecordLoader {
 
     async fn one(&self, offset: Offset, mut attempts: Attempts, found: Option<OpenRecord>, read: Option<Record>) {
         let Some(found) = found else {
-            let gone = LoadedRecord { offset, attempts, asked: false, give_up: None, in_hand: None };
+            let gone = LoadedRecord { offset, attempts, asked: false, give_up: None, buffered: None };
             return self.address.tell(OwnerMessage::Loaded(gone));
         };
         // A row that was written meanwhile has newer attempts than the machine:
@@ -98,7 +98,7 @@ impl RecordLoader {
         }
         // The semaphore is never closed.
         let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
-        let in_hand = |record, room| {
+        let buffered = |record, room| {
             let times = (found.row.received_at, found.row.asked_at);
             Arc::new(BufferedRecord::reread(self.address.place.clone(), offset, record, times, room))
         };
@@ -115,21 +115,27 @@ impl RecordLoader {
         };
         let mail = match record {
             Some(record) => {
-                let in_hand = Some(in_hand(record, room));
-                OwnerMessage::Loaded(LoadedRecord { offset, attempts, asked, give_up, in_hand })
+                let buffered = Some(buffered(record, room));
+                OwnerMessage::Loaded(LoadedRecord { offset, attempts, asked, give_up, buffered })
             }
             None => {
                 self.say(offset, "a parked record is no longer in kafka");
                 let key = found.row.key.clone();
                 let record = Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new(), left_out: None };
-                let in_hand = in_hand(record, room);
+                let buffered = buffered(record, room);
                 match give_up {
                     Some(GiveUp { reason, .. }) => {
                         let reason = format!("{reason} (its record is no longer in kafka, so it left no dead letter)");
                         let give_up = Some(GiveUp { reason, dead_letter: false });
-                        OwnerMessage::Loaded(LoadedRecord { offset, attempts, asked, give_up, in_hand: Some(in_hand) })
+                        OwnerMessage::Loaded(LoadedRecord {
+                            offset,
+                            attempts,
+                            asked,
+                            give_up,
+                            buffered: Some(buffered),
+                        })
                     }
-                    None => OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::lost(in_hand, attempts))),
+                    None => OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::lost(buffered, attempts))),
                 }
             }
         };

@@ -9,9 +9,9 @@ use courier_core::partition::Event;
 use super::Owner;
 use super::foresight::Foresight;
 use super::lanes::LaneRule;
+use super::message::ReadyDelivery;
 use super::reruns;
 use crate::clock::now;
-use crate::consume::attempt::ready_delivery::ReadyDelivery;
 use crate::said;
 use crate::store::OpenRow;
 
@@ -40,7 +40,9 @@ impl Owner {
     fn recall(&self, offset: Offset) {
         let Some(recall) = self.recalls.get(&offset) else { return };
         recall.cancel();
-        let is_meant = |work: &ReadyDelivery| work.in_hand.offset == offset && Arc::ptr_eq(&work.owner, &self.address);
+        let is_meant = |delivery: &ReadyDelivery| {
+            delivery.buffered.offset == offset && Arc::ptr_eq(&delivery.owner, &self.address)
+        };
         self.bound.ready.drain_where(is_meant).into_iter().for_each(ReadyDelivery::give_back);
     }
 

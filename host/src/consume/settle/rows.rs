@@ -25,26 +25,26 @@ pub fn row(
         return Some(in_handled_set(write, only, node));
     }
     let last = write.details.last();
-    let in_hand = last.map(|last| &last.in_hand).or(fetched)?;
-    let message = in_hand.message();
+    let buffered = last.map(|last| &last.buffered).or(fetched)?;
+    let message = buffered.message();
     let is_done = matches!(write.to, NewState::Handled);
     Some(OutcomeRow {
         offset: write.offset,
         had_row: write.had_row,
-        record_time: in_hand.record.timestamp,
+        record_time: buffered.record.timestamp,
         message_id: message.id.clone(),
         source_hash: Some(SourceHash::of(&message.source)),
-        key: in_hand.key(),
+        key: buffered.key(),
         type_name: message.type_name.clone(),
         node: Arc::clone(node),
-        received_at: in_hand.received_at,
+        received_at: buffered.received_at,
         verdict: last.map(|last| last.verdict),
         reason: last.and_then(|last| last.reason.clone()),
         fingerprint: last.and_then(|last| last.fingerprint.clone()),
         version: last.and_then(|last| last.version.clone()),
         started_at: last.filter(|last| last.invoked).map(|last| last.started_at),
         attempts_so_far: write.attempts,
-        to: becomes(write, in_hand),
+        to: becomes(write, buffered),
         attempts: attempts(write, node),
         // A failed attempt publishes nothing.
         outbound: last.map(|last| last.outbound.clone()).unwrap_or_default(),
@@ -68,13 +68,13 @@ fn in_handled_set(write: &DeliveryWrite<Box<FinishedAttempt>>, only: &FinishedAt
     OutcomeRow {
         offset: write.offset,
         had_row: false,
-        record_time: only.in_hand.record.timestamp,
+        record_time: only.buffered.record.timestamp,
         message_id: String::new(),
         source_hash: None,
         key: None,
         type_name: String::new(),
         node: Arc::clone(node),
-        received_at: only.in_hand.received_at,
+        received_at: only.buffered.received_at,
         verdict: Some(only.verdict),
         reason: None,
         fingerprint: None,
@@ -88,13 +88,13 @@ fn in_handled_set(write: &DeliveryWrite<Box<FinishedAttempt>>, only: &FinishedAt
     }
 }
 
-fn becomes(write: &DeliveryWrite<Box<FinishedAttempt>>, in_hand: &BufferedRecord) -> Becomes {
+fn becomes(write: &DeliveryWrite<Box<FinishedAttempt>>, buffered: &BufferedRecord) -> Becomes {
     // A record that is too large keeps only its coordinates.
-    let record = || in_hand.record.left_out.is_none().then(|| in_hand.record.encode());
-    let settled_at = write.details.last().map_or(in_hand.received_at, |last| last.finished_at);
+    let record = || buffered.record.left_out.is_none().then(|| buffered.record.encode());
+    let settled_at = write.details.last().map_or(buffered.received_at, |last| last.finished_at);
     match write.to {
         NewState::Handled => Becomes::Final { state: State::Handled, settled_at, record: None },
-        NewState::Failed { .. } => Becomes::Final { state: State::HandleFail, settled_at, record: record() },
+        NewState::Failed => Becomes::Final { state: State::HandleFail, settled_at, record: record() },
         NewState::Open { state, due, held, keep_record } => {
             Becomes::Open { state, next_attempt_at: due, held, record: keep_record.then(record).flatten() }
         }
