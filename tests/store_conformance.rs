@@ -148,6 +148,7 @@ on_both_dialects! {
         nothing_of_a_settle_that_failed_is_in_a_set
         segments_of_a_minute_that_is_over_are_joined
         a_seek_backward_takes_bits_back
+        a_seek_over_what_was_replayed_counts_it_once
         retention_forgets_sets_below_their_position
         a_redrive_takes_what_has_only_a_bit
         what_has_only_a_bit_is_not_asked_for_by_its_id;
@@ -156,6 +157,7 @@ on_both_dialects! {
         a_lease_that_ran_out_is_free
         a_dead_holder_is_evicted_only_while_it_holds
         nodes_are_listed_live_ones_first
+        a_node_that_left_is_listed_until_retention_forgets_it
         what_live_nodes_bind_is_told;
     positions:
         a_topic_is_begun_once
@@ -264,6 +266,7 @@ on_both_dialects! {
         a_message_that_was_not_sent_is_the_relays
         a_direct_send_that_kafka_refused_is_no_debt
         a_dead_letter_is_not_taken_for_its_message
+        a_handlers_row_is_not_taken_for_a_senders_message
         a_refused_message_is_not_sent_again
         a_refused_message_is_replaced_only_by_its_own_sender
         a_key_is_made_once_and_shared

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use courier::store::sessions::MAX_SESSIONS_EACH;
 use courier::store::{
-    DeadLetterFilter, FailureFilter, LetterFate, MinuteRow, NewOutbound, PaceRow, Page, RelayResult, Relayed, SHARDS,
+    Becomes, DeadLetterFilter, FailureFilter, LetterFate, MinuteRow, NewOutbound, PaceRow, Page, RelayResult, Relayed,
+    SHARDS,
 };
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
@@ -85,7 +86,11 @@ pub async fn failures_are_put_together_by_fingerprint(database: Database) {
     let mut owner = Owner::new(&store).await;
     let mut other = failed(3);
     (other.fingerprint, other.reason) = (Some("another".into()), Some("another".into()));
-    let rows = vec![failed(0), handled(1), failed(2), other, retrying(4, 1, Some(SOON)), waiting(14)];
+    // What waits behind a head has not failed, also when the head waits for its plugin.
+    let mut behind = waiting(24);
+    let Becomes::Open { state, .. } = &mut behind.to else { unreachable!() };
+    *state = State::PushFail;
+    let rows = vec![failed(0), handled(1), failed(2), other, retrying(4, 1, Some(SOON)), waiting(14), behind];
     owner.settle(5, rows).await;
     let found = store.failures(&FailureFilter::default()).await.unwrap();
     assert!(!found.truncated);

@@ -2,7 +2,7 @@
 //! in place of a row.
 
 use courier::store::handled_sets::WINDOW;
-use courier::store::redrive::{ItemAsk, NewRedrive, RedriveWish, ReplayRecord};
+use courier::store::redrive::{ItemAsk, NewRedrive, RedriveWish, ReplayRange, ReplayRecord};
 use courier::store::seek::SeekMove;
 use courier::store::{DeliveryFilter, DeliveryKey, GiveUp, HandledAt, OutcomeRow, StoreError};
 use courier_core::message::{Offset, Timestamp};
@@ -136,6 +136,47 @@ pub async fn a_seek_backward_takes_bits_back(database: Database) {
     owner.settle(10, (3..9).map(unlisted).collect()).await;
     assert_eq!(in_set(&owner, 12).await, (0..10).collect::<Vec<_>>());
     assert_eq!(owner.totals().await.4, 10);
+}
+
+/// What was replayed has a row and a bit. A seek back subtracted it twice, so that the sum
+/// went below nothing, and with SQLite no group's totals could be read.
+pub async fn a_seek_over_what_was_replayed_counts_it_once(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(1, vec![unlisted(0)]).await;
+    replay(&owner, 0).await;
+    assert_eq!(owner.totals().await, (1, 0, 0, 0, 0, 0), "what runs again is handled no more");
+    let seek = [SeekMove { position: owner.claimed.position, to: Offset(0) }];
+    store.seek(&seek, "a seek").await.unwrap();
+    assert_eq!(owner.totals().await.4, 0);
+    owner.claim_again().await;
+    owner.settle(1, vec![reopened(handled(0), 2)]).await;
+    assert_eq!(owner.totals().await.4, 1);
+    store.seek(&seek, "a seek").await.unwrap();
+    assert_eq!(owner.totals().await.4, 0);
+}
+
+/// Plans and runs the replay of one offset.
+async fn replay(owner: &Owner, offset: i64) {
+    let range = ReplayRange { position: owner.claimed.position, from: Offset(offset), to: Offset(offset + 1) };
+    let plan = NewRedrive {
+        filter: DeliveryFilter { group: Some(GROUP.to_owned()), ..DeliveryFilter::default() },
+        ranges: Some(vec![range]),
+        asked_for: "{}".to_owned(),
+        rate: 500,
+        by: "ann".to_owned(),
+    };
+    let planned = owner.store.plan_redrive(&plan).await.unwrap();
+    owner.store.wish_redrive(planned.id, RedriveWish::Run).await.unwrap();
+    let lease = owner.store.lease_redrives(owner.writer, 4, LEASE).await.unwrap().remove(0);
+    let record = ReplayRecord {
+        message_id: format!("message-{offset}"),
+        key: Some(key_of(offset)),
+        type_name: "OrderCreated".to_owned(),
+        record_time: RECORD_TIME,
+        node: "host-1".to_owned(),
+    };
+    assert_eq!(owner.store.ask_items(&lease, &[(1, ItemAsk::Replay(record))]).await.unwrap(), 1);
 }
 
 pub async fn retention_forgets_sets_below_their_position(database: Database) {

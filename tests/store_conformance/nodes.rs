@@ -64,6 +64,24 @@ pub async fn nodes_are_listed_live_ones_first(database: Database) {
     assert!(store.ping().await.unwrap() >= gone.now);
 }
 
+/// With PostgreSQL a node that stopped was shown as gone since 1970 and forgotten within a
+/// minute, and with SQLite it was listed for ever.
+pub async fn a_node_that_left_is_listed_until_retention_forgets_it(database: Database) {
+    let store = database.open().await;
+    let gone = store.join("a", &holder("a"), LEASE).await.unwrap();
+    store.join("b", &holder("b"), LEASE).await.unwrap();
+    store.leave(gone.writer).await.unwrap();
+    let listed = async || store.nodes().await.unwrap().into_iter().map(|node| node.name).collect::<Vec<_>>();
+    let left = store.nodes().await.unwrap().pop().unwrap();
+    assert_eq!(left.name, "a");
+    assert!(left.lease_until >= gone.now && left.lease_until <= store.ping().await.unwrap(), "{left:?}");
+    while store.prune(Duration::from_secs(3_600)).await.unwrap() {}
+    assert_eq!(listed().await, ["b", "a"]);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    while store.prune(Duration::from_millis(1)).await.unwrap() {}
+    assert_eq!(listed().await, ["b"]);
+}
+
 /// The bindings of a node count while its lease is valid.
 pub async fn what_live_nodes_bind_is_told(database: Database) {
     let store = database.open().await;

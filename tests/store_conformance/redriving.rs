@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use courier::store::redrive::{
-    ItemAsk, ItemState, MAX_UNFINISHED, MAX_UNFINISHED_EACH, NewRedrive, PLAN_KEPT, RedriveFilter, RedriveItemRow, RedriveLease, RedriveRow,
-    RedriveState, RedriveWish, ReplayRange, ReplayRecord,
+    ItemAsk, ItemState, MAX_UNFINISHED, MAX_UNFINISHED_EACH, NewRedrive, PLAN_KEPT, RedriveFilter, RedriveItemRow,
+    RedriveLease, RedriveRow, RedriveState, RedriveWish, ReplayRange, ReplayRecord,
 };
 use courier::store::{ClaimRequest, DeliveryFilter, Page, SharedStore, StoreError};
 use courier_core::message::{Offset, Timestamp};
@@ -388,7 +388,9 @@ pub async fn a_group_has_a_bounded_number_of_redrives_that_did_not_end(database:
         rows.push(plan(&store, DeliveryFilter::default()).await);
     }
     let refused = async || match store.plan_redrive(&of(DeliveryFilter::default())).await {
-        Err(StoreError::Conflict(why)) => assert!(why.contains("has 20 redrives of this token") && why.contains("cancel"), "{why}"),
+        Err(StoreError::Conflict(why)) => {
+            assert!(why.contains("has 20 redrives of this token") && why.contains("cancel"), "{why}")
+        }
         other => panic!("{other:?}"),
     };
     refused().await;

@@ -12,7 +12,7 @@ use courier_core::status::State;
 
 use super::Database;
 use super::half::single;
-use super::owner::{LEASE, Owner, emission, failed, join};
+use super::owner::{LEASE, Owner, emission, failed, handled, join};
 
 /// A message that a relay or, while it is held, a direct send will produce.
 pub fn message(id: &str, key: Option<&'static [u8]>, held_for: Option<Duration>) -> NewMessage {
@@ -233,6 +233,22 @@ pub async fn a_dead_letter_is_not_taken_for_its_message(database: Database) {
     assert_eq!(due(&store, &shards).await, ["m-1"]);
 }
 
+/// A handler may publish a message under the identity of one that is being sent: with
+/// PostgreSQL its row was taken for the sender's, and its message was never sent.
+pub async fn a_handlers_row_is_not_taken_for_a_senders_message(database: Database) {
+    let store = database.open().await;
+    store.accept(&[message("m-1", None, Some(LEASE))]).await.unwrap();
+    let mut owner = Owner::new(&store).await;
+    let mut published = handled(0);
+    let group = Some("stock".to_owned());
+    let alike = NewOutbound { group, source: "shop".to_owned(), topic: "order".to_owned(), ..emission("m-1", None, 9) };
+    published.outbound.push(alike);
+    owner.settle(1, vec![published]).await;
+    store.sent(&[SentMessage { identity: identity("m-1"), partition: 0, offset: Offset(0) }]).await.unwrap();
+    let shards = store.lease_shards(owner.writer, SHARDS, LEASE).await.unwrap();
+    assert_eq!(due(&store, &shards).await, ["m-1"], "the handler's is still owed");
+}
+
 pub async fn a_refused_message_is_not_sent_again(database: Database) {
     let store = database.open().await;
     let refused = NewMessage {
@@ -314,6 +330,17 @@ pub async fn a_refused_message_is_replaced_only_by_its_own_sender(database: Data
         ..message(id, None, None)
     };
     let (shop, other, owner) = (by("shop", false), by("other", false), by("owner", true));
+    let of = |digest: u8, by: &Option<SentBy>| NewMessage {
+        digest: [digest; 32],
+        sent_by: by.clone(),
+        ..message("m-3", None, None)
+    };
+    store.accept(&[refused("m-3", 1, &shop)]).await.unwrap();
+    // Requests of all senders are joined: with SQLite the corrected message of one let the
+    // other's take its place.
+    let answers = store.accept(&[of(2, &other), of(3, &shop)]).await.unwrap();
+    assert!(matches!(answers[0], Accepted::Other), "{answers:?}");
+    assert_eq!(store.message("m-3").await.unwrap().unwrap().sent_by, shop);
     store.accept(&[refused("m-1", 1, &shop), refused("m-2", 1, &shop)]).await.unwrap();
     let row = store.message("m-1").await.unwrap().unwrap();
     assert_eq!(row.sent_by, shop);

@@ -374,13 +374,14 @@ pub(super) async fn known(
         .collect()
 }
 
-/// Locks the outbound rows of messages in the order of their ids, as the relay does. The
-/// parameters are the columns of the identities.
+/// Locks the outbound rows of senders' messages in the order of their ids, as the relay does.
+/// The parameters are the columns of the identities. A row with a group is a handler's, which
+/// may have chosen the same identity.
 macro_rules! lock_owed {
     () => {
         "SELECT o.id FROM unnest($1::text[], $2::text[], $3::text[]) AS m (id, source, topic)
          JOIN outbound o ON left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id AND o.source = m.source
-             AND coalesce(o.published_on, o.topic) = m.topic AND o.listed
+             AND coalesce(o.published_on, o.topic) = m.topic AND o.listed AND o.group_name IS NULL
          ORDER BY o.id FOR UPDATE OF o"
     };
 }
@@ -443,7 +444,8 @@ async fn release_outbound(store: &PostgresStore, unsent: &[UnsentMessage]) -> Re
          FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS r (id, source, topic, reason)
          WHERE m.id = r.id AND m.source = r.source AND m.topic = r.topic AND m.partition IS NULL AND EXISTS (
              SELECT FROM outbound o WHERE left(o.message_id, 64) = left(m.id, 64) AND o.message_id = m.id
-                 AND o.source = m.source AND coalesce(o.published_on, o.topic) = m.topic AND o.listed)",
+                 AND o.source = m.source AND coalesce(o.published_on, o.topic) = m.topic AND o.listed
+                 AND o.group_name IS NULL)",
     )
     .bind(&messages.id)
     .bind(&messages.source)

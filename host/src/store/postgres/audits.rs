@@ -158,8 +158,7 @@ pub(super) async fn prune(store: &PostgresStore, cutoff: i64, chunk: i64) -> Res
     let gone = sqlx::query(
         "WITH old AS (
              SELECT max(id) AS id FROM (SELECT id, at FROM audit ORDER BY id LIMIT $2) AS oldest
-             WHERE id < (SELECT coalesce(min(id), 9223372036854775807) FROM (
-                 SELECT id FROM audit WHERE at >= $1 ORDER BY at, id LIMIT 1) AS kept)
+             WHERE id < (SELECT coalesce(min(id), 9223372036854775807) FROM audit WHERE at >= $1)
          ), anchored AS (
              UPDATE audit_chain c SET anchor_id = a.id, anchor_hash = a.hash FROM audit a, old
              WHERE a.id = old.id AND a.id > c.anchor_id AND a.hash IS NOT NULL

@@ -29,7 +29,12 @@ use crate::store::{
 #[async_trait]
 impl DeliveryStore for PostgresStore {
     async fn deliveries(&self, filter: &DeliveryFilter, page: &Page) -> Result<Listing<DeliveryRow>, StoreError> {
-        bounded(deliveries(self, filter, page)).await
+        // A token of one group reads by that group's indexes, and not among the rows of others.
+        let mut filter = filter.clone();
+        if let (None, Some([only])) = (&filter.group, filter.groups.as_deref()) {
+            filter.group = Some(only.clone());
+        }
+        bounded(deliveries(self, &filter, page)).await
     }
 
     async fn delivery(&self, key: &DeliveryKey) -> Result<Option<DeliveryRow>, StoreError> {

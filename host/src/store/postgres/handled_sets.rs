@@ -124,6 +124,17 @@ pub(super) async fn append(tx: &mut PgConnection, sets: &SetColumns) -> Result<(
     expect(usize::try_from(open).unwrap_or(0), 0, "open rows of deliveries said to have none")
 }
 
+/// Selects the segments of a position (`$1`) that have offsets from `$4` to below `$3`.
+macro_rules! between {
+    ($lock:literal) => {
+        concat!(
+            "SELECT first_offset, runs, group_id, node_id, version_id, from_at, to_at FROM handled_set
+             WHERE position_id = $1 AND first_offset > $2 AND first_offset < $3 AND last_offset >= $4",
+            $lock
+        )
+    };
+}
+
 /// Reads the segments of a position that have offsets from `from` to below `to`.
 async fn between(
     connection: &mut PgConnection,
@@ -131,17 +142,23 @@ async fn between(
     from: i64,
     to: i64,
 ) -> Result<Vec<StoredSegment>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT first_offset, runs, group_id, node_id, version_id, from_at, to_at FROM handled_set
-         WHERE position_id = $1 AND first_offset > $2 AND first_offset < $3 AND last_offset >= $4",
-    )
-    .bind(position)
-    .bind(from.saturating_sub(MAX_SPAN))
-    .bind(to)
-    .bind(from)
-    .fetch_all(connection)
-    .await
-    .map_err(at_statement)?;
+    segments(connection, between!(""), position, (from, to)).await
+}
+
+async fn segments(
+    connection: &mut PgConnection,
+    select: &'static str,
+    position: i64,
+    (from, to): (i64, i64),
+) -> Result<Vec<StoredSegment>, StoreError> {
+    let rows = sqlx::query(select)
+        .bind(position)
+        .bind(from.saturating_sub(MAX_SPAN))
+        .bind(to)
+        .bind(from)
+        .fetch_all(connection)
+        .await
+        .map_err(at_statement)?;
     rows.iter().map(segment).collect()
 }
 
@@ -167,30 +184,50 @@ pub(super) async fn settled_from(
 }
 
 /// Removes the offsets from `from` to below `to` from a position's set, so that they are
-/// received again as if for the first time. They no longer count as handled. The caller
-/// has locked the position.
+/// received again as if for the first time. They no longer count as handled; a delivery
+/// that has a row as well is counted by the row. The caller has locked the position.
 pub(super) async fn forget(
     tx: &mut PgConnection,
     position: i64,
     (from, to): (Offset, Offset),
     deltas: &mut Deltas,
 ) -> Result<(), StoreError> {
-    let segments = between(tx, position, from.0, to.0).await?;
+    // Retention takes no lock of the position: a segment that it removed meanwhile would be
+    // missed below.
+    let segments = segments(tx, between!(" FOR UPDATE"), position, (from.0, to.0)).await?;
     if segments.is_empty() {
         return Ok(());
     }
     let firsts: Vec<i64> = segments.iter().filter_map(|segment| segment.runs.first()).map(|at| at.0).collect();
     remove(tx, position, &firsts).await?;
+    let rows = with_rows(tx, position, from, to).await?;
     let mut kept = SetColumns::default();
     for mut segment in segments {
         let gone = segment.runs.remove(from, to);
-        deltas.of(narrow(segment.group)?).ended(State::Handled, -gone.len().cast_signed());
+        let counted = rows.iter().filter(|offset| gone.contains(**offset)).count() as u64;
+        deltas.of(narrow(segment.group)?).ended(State::Handled, -(gone.len() - counted).cast_signed());
         if !segment.runs.is_empty() {
             kept.push_stored(position, &segment)?;
         }
     }
     kept.insert(tx, true).await?;
     Ok(())
+}
+
+/// Reads the offsets from `from` to below `to` that have a row.
+async fn with_rows(tx: &mut PgConnection, position: i64, from: Offset, to: Offset) -> Result<Vec<Offset>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT record_offset FROM delivery WHERE position_id = $1 AND record_offset >= $2 AND record_offset < $3
+         UNION SELECT record_offset FROM open_delivery
+         WHERE position_id = $1 AND record_offset >= $2 AND record_offset < $3",
+    )
+    .bind(position)
+    .bind(from.0)
+    .bind(to.0)
+    .fetch_all(tx)
+    .await
+    .map_err(at_statement)?;
+    rows.iter().map(|row| row.offset("record_offset")).collect()
 }
 
 async fn remove(tx: &mut PgConnection, position: i64, firsts: &[i64]) -> Result<(), StoreError> {
@@ -395,7 +432,7 @@ async fn compact(store: &PostgresStore) -> Result<bool, StoreError> {
     let position: i64 = found.take("id")?;
     let rows = sqlx::query(
         "SELECT first_offset, runs, group_id, node_id, version_id, from_at, to_at FROM handled_set
-         WHERE position_id = $1 AND NOT compacted AND from_at < $2 ORDER BY from_at LIMIT $3",
+         WHERE position_id = $1 AND NOT compacted AND from_at < $2 ORDER BY from_at LIMIT $3 FOR UPDATE",
     )
     .bind(position)
     .bind(before)

@@ -168,7 +168,7 @@ async fn leave(store: &PostgresStore, writer: WriterId) -> Result<(), StoreError
 /// refused.
 async fn end_lease(tx: &mut PgConnection, writer: WriterId) -> Result<(), StoreError> {
     for free in [
-        "UPDATE node SET lease_until = 0, writer_id = NULL WHERE writer_id = $1",
+        "UPDATE node SET lease_until = least(lease_until, courier_now()), writer_id = NULL WHERE writer_id = $1",
         "UPDATE relay_shard SET writer_id = NULL, lease_until = 0 WHERE writer_id = $1",
     ] {
         sqlx::query(free).bind(writer.0).execute(&mut *tx).await.map_err(at_statement)?;

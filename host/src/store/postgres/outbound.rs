@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::Offset;
 use courier_core::status::State;
-use sqlx::postgres::{PgRow, Postgres};
+use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
 use super::columns::{PgRowExt, count};
@@ -39,7 +39,7 @@ impl OutboundStore for PostgresStore {
     }
 
     async fn unsent_lanes(&self, lanes: &[(String, Bytes)]) -> Result<Vec<usize>, StoreError> {
-        unsent_lanes(self, lanes).await
+        prompt(unsent_lanes(self, lanes)).await
     }
 
     async fn relayed(&self, shards: &[(i32, i64)], results: &[Relayed]) -> Result<(), StoreError> {
@@ -181,13 +181,30 @@ async fn unsent_lanes(store: &PostgresStore, lanes: &[(String, Bytes)]) -> Resul
     rows.iter().map(|row| Ok(usize::try_from(row.take::<i64>("place")? - 1).unwrap_or_default())).collect()
 }
 
+/// Makes the outbound row of a message due now, if it has one, and returns whether it has.
+async fn make_due(tx: &mut PgConnection, (id, source, topic): (&str, &str, &str)) -> Result<bool, StoreError> {
+    let due = sqlx::query(
+        "UPDATE outbound SET held_until = NULL
+         WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND source = $2
+             AND coalesce(published_on, topic) = $3 AND listed",
+    )
+    .bind(id)
+    .bind(source)
+    .bind(topic)
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    Ok(due.rows_affected() > 0)
+}
+
 async fn resend(store: &PostgresStore, message: &Identity) -> Result<(), StoreError> {
     let (id, source, topic) = (clean(&message.id), clean(&message.source), clean(&message.topic));
     let mut tx = store.begin_tx().await?;
-    // Outbound rows are locked before messages everywhere.
-    let owed = sqlx::query(
-        "UPDATE outbound SET held_until = NULL
-         WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND source = $2
+    // Outbound rows are locked before messages everywhere, and so are undelivered ones.
+    let owed = make_due(&mut tx, (&id, &source, &topic)).await?;
+    // An undelivered row of the message is removed, so that it is not sent twice.
+    sqlx::query(
+        "DELETE FROM undelivered WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND source = $2
              AND coalesce(published_on, topic) = $3 AND listed",
     )
     .bind(&*id)
@@ -209,19 +226,8 @@ async fn resend(store: &PostgresStore, message: &Identity) -> Result<(), StoreEr
     if is_cancelled(&row) {
         return Err(StoreError::Conflict(not_resent(message)));
     }
-    // An undelivered row of the message is removed, so that it is not sent twice.
-    sqlx::query(
-        "DELETE FROM undelivered WHERE left(message_id, 64) = left($1, 64) AND message_id = $1 AND source = $2
-             AND coalesce(published_on, topic) = $3 AND listed",
-    )
-    .bind(&*id)
-    .bind(&*source)
-    .bind(&*topic)
-    .execute(&mut *tx)
-    .await
-    .map_err(at_statement)?;
     // A message with an outbound row needs no second one; that is due now.
-    if owed.rows_affected() == 0 {
+    if !owed {
         // A broadcast goes to the companion of its topic.
         let inserted = sqlx::query(
             "INSERT INTO outbound (shard, message_id, topic, type_name, source, key, record, listed, created_at,
@@ -236,7 +242,8 @@ async fn resend(store: &PostgresStore, message: &Identity) -> Result<(), StoreEr
         .execute(&mut *tx)
         .await
         .map_err(at_statement)?;
-        if inserted.rows_affected() == 0 {
+        // Somebody else may have sent it again since the first look.
+        if inserted.rows_affected() == 0 && !make_due(&mut tx, (&id, &source, &topic)).await? {
             return Err(StoreError::Conflict(format!("the body of message {message} is not in the store")));
         }
     }

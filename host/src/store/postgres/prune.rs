@@ -194,7 +194,7 @@ const CHUNKS: &[&str] = &[
          ORDER BY m.created_at LIMIT $2)) AND created_at < $1 AND NOT retrying",
     // Transactions that ended, with their items.
     "DELETE FROM half_message WHERE id IN (
-         SELECT id FROM half_message WHERE ended_at < $1 ORDER BY ended_at LIMIT $2)",
+         SELECT id FROM half_message WHERE ended_at < $1 ORDER BY ended_at LIMIT $2) AND ended_at < $1",
     "DELETE FROM state WHERE $1 IS NOT NULL AND value IS NULL AND ctid = ANY (ARRAY (
          SELECT ctid FROM state WHERE value IS NULL LIMIT $2))",
     "DELETE FROM dead_letter WHERE ctid = ANY (ARRAY (SELECT ctid FROM dead_letter WHERE at < $1 ORDER BY at LIMIT $2))

@@ -180,6 +180,17 @@ async fn classify(tx: &mut PgConnection, id: RedriveId, seqs: &[i64]) -> Result<
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;
+    // Retention locks no position, and would remove a row between the look and the rerun.
+    sqlx::query(
+        "SELECT FROM redrive_item i JOIN delivery d ON d.position_id = i.position_id AND d.record_offset = i.record_offset
+         WHERE i.redrive_id = $1 AND i.seq = ANY($2) AND i.state = 1
+         ORDER BY d.position_id, d.record_offset FOR UPDATE OF d",
+    )
+    .bind(id.0)
+    .bind(seqs)
+    .execute(&mut *tx)
+    .await
+    .map_err(at_statement)?;
     sqlx::query(
         "SELECT i.seq, i.position_id, i.record_offset, i.number AS planned, i.was_final, d.state AS ended,
              d.number AS ended_number, o.number AS open, p.current AND NOT EXISTS (

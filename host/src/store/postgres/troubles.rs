@@ -76,7 +76,7 @@ async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failu
     for (table, at, failed) in [
         ("delivery", "settled_at", "d.state = 4 AND d.state <> 5"),
         // A delivery that waits behind a head has not failed.
-        ("open_delivery", "received_at", "d.state <> 2"),
+        ("open_delivery", "received_at", "d.state <> 2 AND (d.next_attempt_at IS NOT NULL OR d.held)"),
     ] {
         let mut query = QueryBuilder::<Postgres>::new("SELECT g.name, x.*, p.topic, v.word AS version FROM unnest(");
         query.push_bind(groups.clone()).push(") AS wanted (id) JOIN consumer_group g ON g.id = wanted.id ");

@@ -32,30 +32,33 @@ pub(in crate::store) trait UndeliveredDialect: StoreDialect {
 #[async_trait]
 impl<D: UndeliveredDialect> UndeliveredStore for D {
     async fn keep_undelivered(&self, rows: &[NewUndelivered]) -> Result<(), StoreError> {
-        let mut tx = self.begin_writing().await?;
-        for row in rows {
-            let outbox = row.outbox.as_ref();
-            let insert = Statement::new(
-                "INSERT INTO undelivered (shard, message_id, topic, type_name, source, key, record, listed, outbox,
-                     outbox_row, code, reason, tries, created_at, kept_at)
-                 SELECT $1, $2, $3, $4, $5, $6, $7, false, $8, $9, $10, $11, 0, now.at, now.at
-                 FROM (SELECT courier_now() AS at) AS now
-                 WHERE NOT EXISTS (SELECT 1 FROM undelivered WHERE outbox = $8 AND outbox_row = $9)",
-            )
-            .bind(row.shard)
-            .bind(&row.message_id)
-            .bind(&row.topic)
-            .bind(&row.type_name)
-            .bind(&row.source)
-            .bind(row.key.as_deref())
-            .bind(&row.record[..])
-            .bind(outbox.map(|(outbox, _)| outbox.as_str()))
-            .bind(outbox.map(|(_, row)| row.as_str()))
-            .bind(&row.code)
-            .bind(&row.reason);
-            tx.execute(insert).await?;
-        }
-        D::commit_writing(tx).await
+        D::limited(async {
+            let mut tx = self.begin_writing().await?;
+            for row in rows {
+                let outbox = row.outbox.as_ref();
+                let insert = Statement::new(
+                    "INSERT INTO undelivered (shard, message_id, topic, type_name, source, key, record, listed, outbox,
+                         outbox_row, code, reason, tries, created_at, kept_at)
+                     SELECT $1, $2, $3, $4, $5, $6, $7, false, $8, $9, $10, $11, 0, now.at, now.at
+                     FROM (SELECT courier_now() AS at) AS now
+                     WHERE NOT EXISTS (SELECT 1 FROM undelivered WHERE outbox = $8 AND outbox_row = $9)",
+                )
+                .bind(row.shard)
+                .bind(&row.message_id)
+                .bind(&row.topic)
+                .bind(&row.type_name)
+                .bind(&row.source)
+                .bind(row.key.as_deref())
+                .bind(&row.record[..])
+                .bind(outbox.map(|(outbox, _)| outbox.as_str()))
+                .bind(outbox.map(|(_, row)| row.as_str()))
+                .bind(&row.code)
+                .bind(&row.reason);
+                tx.execute(insert).await?;
+            }
+            D::commit_writing(tx).await
+        })
+        .await
     }
 
     async fn undelivered(
@@ -86,13 +89,14 @@ impl<D: UndeliveredDialect> UndeliveredStore for D {
             }
         }
         query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit) + 1);
-        let rows = self.read(query).await?;
+        let rows = D::limited(self.read(query)).await?;
         let items = rows.into_iter().map(|mut row| undelivered_row(&mut row)).collect::<Result<_, _>>()?;
         Ok(page_of(items, limit as usize, |last: &UndeliveredRow| last.id.to_string()))
     }
 
     async fn undelivered_one(&self, id: i64) -> Result<Option<UndeliveredRow>, StoreError> {
-        let found = self.read(Statement::new(select!(", record FROM undelivered WHERE id = $1")).bind(id)).await?;
+        let read = self.read(Statement::new(select!(", record FROM undelivered WHERE id = $1")).bind(id));
+        let found = D::limited(read).await?;
         let whole = |mut row: SharedRow| {
             let undelivered = undelivered_row(&mut row)?;
             Ok(UndeliveredRow { record: row.bytes_option()?, ..undelivered })
@@ -101,55 +105,61 @@ impl<D: UndeliveredDialect> UndeliveredStore for D {
     }
 
     async fn resend_undelivered(&self, id: i64, repaired: Option<&Repaired>) -> Result<(), StoreError> {
-        let mut tx = self.begin_writing().await?;
-        let resend = Statement::new(D::RESEND)
-            .bind(id)
-            .bind(repaired.is_some())
-            .bind(repaired.map(|repaired| i64::from(repaired.shard)))
-            .bind(repaired.map(|repaired| repaired.topic.as_str()))
-            .bind(repaired.map(|repaired| repaired.type_name.as_str()))
-            .bind(repaired.and_then(|repaired| repaired.key.as_deref()))
-            .bind(repaired.map(|repaired| &repaired.record[..]));
-        let mut moved = tx.row(resend).await?.ok_or_else(|| gone(id))?;
-        let (message_id, source, topic) = (moved.text()?, moved.text()?, moved.text()?);
-        tx.execute(Statement::new("DELETE FROM undelivered WHERE id = $1").bind(id)).await?;
-        if moved.flag()? {
-            // From here on its outbound row has the record.
-            let update = Statement::new(
-                "UPDATE message SET retrying = true, record = NULL
-                 WHERE id = $1 AND source = $2 AND topic = $3 AND state = 1",
-            )
-            .bind(message_id)
-            .bind(source)
-            .bind(topic);
-            tx.execute(update).await?;
-        }
-        tx.note().await?;
-        D::commit_writing(tx).await
+        D::limited(async {
+            let mut tx = self.begin_writing().await?;
+            let resend = Statement::new(D::RESEND)
+                .bind(id)
+                .bind(repaired.is_some())
+                .bind(repaired.map(|repaired| i64::from(repaired.shard)))
+                .bind(repaired.map(|repaired| repaired.topic.as_str()))
+                .bind(repaired.map(|repaired| repaired.type_name.as_str()))
+                .bind(repaired.and_then(|repaired| repaired.key.as_deref()))
+                .bind(repaired.map(|repaired| &repaired.record[..]));
+            let mut moved = tx.row(resend).await?.ok_or_else(|| gone(id))?;
+            let (message_id, source, topic) = (moved.text()?, moved.text()?, moved.text()?);
+            tx.execute(Statement::new("DELETE FROM undelivered WHERE id = $1").bind(id)).await?;
+            if moved.flag()? {
+                // From here on its outbound row has the record.
+                let update = Statement::new(
+                    "UPDATE message SET retrying = true, record = NULL
+                     WHERE id = $1 AND source = $2 AND topic = $3 AND state = 1",
+                )
+                .bind(message_id)
+                .bind(source)
+                .bind(topic);
+                tx.execute(update).await?;
+            }
+            tx.note().await?;
+            D::commit_writing(tx).await
+        })
+        .await
     }
 
     async fn give_up_undelivered(&self, id: i64, reason: &str) -> Result<(), StoreError> {
-        let mut tx = self.begin_writing().await?;
-        let delete = Statement::new(
-            "DELETE FROM undelivered WHERE id = $1
-             RETURNING message_id, source, coalesce(published_on, topic), listed",
-        )
-        .bind(id);
-        let mut given_up = tx.row(delete).await?.ok_or_else(|| gone(id))?;
-        let (message_id, source, topic) = (given_up.text()?, given_up.text()?, given_up.text()?);
-        if given_up.flag()? {
-            let update = Statement::new(
-                "UPDATE message SET reason = $4, record = NULL
-                 WHERE id = $1 AND source = $2 AND topic = $3 AND state = 1 AND NOT retrying",
+        D::limited(async {
+            let mut tx = self.begin_writing().await?;
+            let delete = Statement::new(
+                "DELETE FROM undelivered WHERE id = $1
+                 RETURNING message_id, source, coalesce(published_on, topic), listed",
             )
-            .bind(message_id)
-            .bind(source)
-            .bind(topic)
-            .bind(reason);
-            tx.execute(update).await?;
-        }
-        tx.note().await?;
-        D::commit_writing(tx).await
+            .bind(id);
+            let mut given_up = tx.row(delete).await?.ok_or_else(|| gone(id))?;
+            let (message_id, source, topic) = (given_up.text()?, given_up.text()?, given_up.text()?);
+            if given_up.flag()? {
+                let update = Statement::new(
+                    "UPDATE message SET reason = $4, record = NULL
+                     WHERE id = $1 AND source = $2 AND topic = $3 AND state = 1 AND NOT retrying",
+                )
+                .bind(message_id)
+                .bind(source)
+                .bind(topic)
+                .bind(reason);
+                tx.execute(update).await?;
+            }
+            tx.note().await?;
+            D::commit_writing(tx).await
+        })
+        .await
     }
 
     async fn undelivered_totals(&self) -> Result<Vec<UndeliveredTotal>, StoreError> {
@@ -159,7 +169,7 @@ impl<D: UndeliveredDialect> UndeliveredStore for D {
         );
         let total =
             |mut row: SharedRow| Ok(UndeliveredTotal { topic: row.text()?, rows: row.number()?, bytes: row.number()? });
-        self.read(select).await?.into_iter().map(total).collect()
+        D::limited(self.read(select)).await?.into_iter().map(total).collect()
     }
 }
 

@@ -193,7 +193,13 @@ pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]
     let identities: Vec<Identity> = messages.iter().map(stored_identity).collect();
     let mut known = known(tx, &identities).await?;
     let mut freed = Vec::new();
+    let mut seen = HashSet::new();
     for (message, identity) in messages.iter().zip(&identities) {
+        // The first message of an identity is inserted, so that it alone may make room: a later
+        // one of the right sender would let in the first one of another.
+        if !seen.insert(identity) {
+            continue;
+        }
         let Some(KnownIdentity { message: Some(KnownMessage::Refused(digest, by)), reserved_by: None }) =
             known.get(identity)
         else {

@@ -17,7 +17,7 @@ impl GroupStore for SqliteStore {
     async fn totals(&self) -> Result<Vec<GroupTotals>, StoreError> {
         let mut totals = BTreeMap::new();
         let rows = sqlx::query(
-            "SELECT g.name, coalesce(sum(c.handled), 0), coalesce(sum(c.failed), 0)
+            "SELECT g.name, max(coalesce(sum(c.handled), 0), 0), max(coalesce(sum(c.failed), 0), 0)
              FROM consumer_group g LEFT JOIN counter c ON c.group_id = g.id GROUP BY g.id",
         )
         .fetch_all(&self.connections.readers)

@@ -128,7 +128,8 @@ pub(super) async fn last_offset(connection: &mut SqliteConnection, position: i64
 }
 
 /// Removes the offsets from `from` to below `to` from a position's set, so that they are
-/// received again as if for the first time. They no longer count as handled.
+/// received again as if for the first time. They no longer count as handled; a delivery
+/// that has a row as well is counted by the row.
 pub(super) async fn forget(
     tx: &mut SqliteConnection,
     position: i64,
@@ -141,16 +142,38 @@ pub(super) async fn forget(
     }
     let firsts: Vec<i64> = segments.iter().filter_map(|segment| segment.runs.first()).map(|at| at.0).collect();
     remove(tx, position, &firsts).await?;
+    let rows = with_rows(tx, position, from, to).await?;
     let (mut kept, mut counts) = (Vec::new(), Vec::new());
     for mut segment in segments {
         let gone = segment.runs.remove(from, to);
-        counts.push((segment.group, segment.node, gone.len()));
+        let counted = rows.iter().filter(|offset| gone.contains(**offset)).count() as u64;
+        counts.push((segment.group, segment.node, gone.len() - counted));
         if !segment.runs.is_empty() {
             kept.push(SegmentRow::new(position, segment, true)?);
         }
     }
     append(tx, &kept).await?;
     count_no_more(tx, &counts).await
+}
+
+/// Reads the offsets from `from` to below `to` that have a row.
+async fn with_rows(
+    tx: &mut SqliteConnection,
+    position: i64,
+    from: Offset,
+    to: Offset,
+) -> Result<Vec<Offset>, StoreError> {
+    let offsets: Vec<i64> = sqlx::query_scalar(
+        "SELECT offset FROM delivery WHERE position = ?1 AND offset >= ?2 AND offset < ?3
+         UNION SELECT offset FROM open_delivery WHERE position = ?1 AND offset >= ?2 AND offset < ?3",
+    )
+    .bind(position)
+    .bind(from.0)
+    .bind(to.0)
+    .fetch_all(tx)
+    .await
+    .map_err(fault)?;
+    Ok(offsets.into_iter().map(Offset).collect())
 }
 
 async fn remove(tx: &mut SqliteConnection, position: i64, firsts: &[i64]) -> Result<(), StoreError> {

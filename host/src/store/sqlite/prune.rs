@@ -33,8 +33,8 @@ impl PruneStore for SqliteStore {
         let plans_kept = i64::try_from(PLAN_KEPT.as_micros()).unwrap_or(i64::MAX);
         let plans_before = before.max(Timestamp(now().0.saturating_sub(plans_kept)));
         let redrives = super::redrive::prune(&mut tx, before, plans_before, CHUNK_ROWS).await?;
-        prune_writers(&mut tx, before).await?;
         prune_centre(&mut tx, before).await?;
+        prune_writers(&mut tx, before).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(deliveries || sets || messages || halves || redrives)
     }
@@ -192,8 +192,8 @@ async fn prune_writers(tx: &mut SqliteConnection, before: Timestamp) -> Result<(
     Ok(())
 }
 
-/// Removes old audit entries, sessions, minutes, ends of logs and dead letters. Minutes are for
-/// charts of some hours, so the retention does not concern them.
+/// Removes old audit entries, sessions, minutes, lost ranges, nodes that left, ends of logs and
+/// dead letters. Minutes are for charts of some hours, so the retention does not concern them.
 async fn prune_centre(tx: &mut SqliteConnection, before: Timestamp) -> Result<(), StoreError> {
     let minutes = i64::try_from(MINUTES_KEPT.as_micros()).unwrap_or(i64::MAX);
     super::audits::prune(tx, before.0, CHUNK_ROWS).await?;
@@ -201,6 +201,8 @@ async fn prune_centre(tx: &mut SqliteConnection, before: Timestamp) -> Result<()
         ("DELETE FROM session WHERE expires_at < ?", now().0),
         ("DELETE FROM minute WHERE minute < ?", now().0.saturating_sub(minutes)),
         ("DELETE FROM pace WHERE at < ?", before.0),
+        ("DELETE FROM lost_range WHERE found_at < ?", before.0),
+        ("DELETE FROM node WHERE lease_until < ?", before.0),
         // Ends of logs of a topic in which no group has a position.
         (
             "DELETE FROM log_end WHERE seen_at < ?
