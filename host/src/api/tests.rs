@@ -2,6 +2,7 @@
 
 mod transactions;
 
+use courier_core::status::State;
 use serde_json::{Value, json};
 
 use super::auth::{Role, TokenSpec};
@@ -11,7 +12,7 @@ const ORDER: &str = r#"{"topic":"order","type":"OrderCreated","body":{"n": 1.10}
 
 pub(super) fn world() -> World {
     let mut failed = message_row("order", 3);
-    failed.state = courier_core::status::State::SendFail;
+    failed.state = State::SendFail;
     (failed.place, failed.record) = (None, Some("record:{\"kept\":1}".into()));
     World {
         messages: vec![message_row("order", 20), message_row("secret", 21), failed],
@@ -142,7 +143,7 @@ async fn an_id_that_repeats_shows_the_newest_and_names_the_others() {
     for (offset, incarnation) in [(7, 0), (9, 0)] {
         let mut row = delivery("stock", "order", offset);
         (row.message_id, row.incarnation) = ("again".into(), incarnation);
-        row.record = Some("record:2".into());
+        (row.state, row.record) = (State::HandleFail, Some("record:2".into()));
         world.deliveries.push(row);
     }
     let host = Host::start(world, &[]).await;

@@ -15,6 +15,7 @@
 use axum::Json;
 use axum::extract::State;
 use courier_core::message::{Kind, Message, Offset};
+use courier_core::status::State as DeliveryState;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -34,11 +35,15 @@ use crate::api::problem::Problem;
 use crate::rfc3339;
 use crate::store::{
     DeliveryFilter, DeliveryKey, DeliveryRow, HandledAt, LostRangeFilter, MAX_PAGE, MessageRow, Page, PositionRow,
-    SourceHash,
+    SourceHash, StoreError,
 };
 
 /// The detail of a message whose record the log does not have.
 const GONE: &str = "Kafka no longer has this record";
+
+/// Deliveries that are read for the record of one message. A broadcast may have hundreds,
+/// and each that keeps its record keeps the same one.
+const MAX_KEPT_READ: usize = 20;
 
 /// The response for an id.
 #[derive(Debug, Serialize, ToSchema)]
@@ -286,7 +291,11 @@ async fn describe(
     place: Option<&RecordPlace>,
     here: &[DeliveryRow],
 ) -> Result<MessageView, Problem> {
-    let contents = match row.and_then(|row| kept(app, row)).or_else(|| kept_by_deliveries(app, here)) {
+    let kept = match row.and_then(|row| kept(app, row)) {
+        Some(contents) => Some(contents),
+        None => kept_by_deliveries(app, here).await?,
+    };
+    let contents = match kept {
         Some(contents) => contents,
         None => match place {
             Some(place) => read_again(app, place, row.map(|row| row.id.as_str())).await,
@@ -308,13 +317,17 @@ async fn describe(
     }
 }
 
-/// The record that an unfinished or failed delivery keeps.
-fn kept_by_deliveries(app: &App, here: &[DeliveryRow]) -> Option<Contents> {
-    here.iter().find_map(|row| {
-        let mut message = app.log.decode(&row.topic, row.record.as_ref()?)?;
-        message.id.clone_from(&row.message_id);
-        Some(Contents::Whole(Box::new(message)))
-    })
+/// The record that an unfinished or failed delivery keeps. Lists leave records out, so
+/// that each delivery is read by itself.
+async fn kept_by_deliveries(app: &App, here: &[DeliveryRow]) -> Result<Option<Contents>, StoreError> {
+    for row in here.iter().filter(|row| row.state != DeliveryState::Handled).take(MAX_KEPT_READ) {
+        let record = app.store.delivery(&row.key).await?.and_then(|row| row.record);
+        if let Some(mut message) = record.and_then(|record| app.log.decode(&row.topic, &record)) {
+            message.id.clone_from(&row.message_id);
+            return Ok(Some(Contents::Whole(Box::new(message))));
+        }
+    }
+    Ok(None)
 }
 
 async fn read_again(app: &App, place: &RecordPlace, expected: Option<&str>) -> Contents {
