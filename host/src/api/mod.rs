@@ -19,16 +19,6 @@ pub mod dead_letters;
 pub mod deliveries;
 pub mod events;
 pub mod failures;
-#[cfg(test)]
-mod fake_centre;
-#[cfg(test)]
-mod fake_handled_sets;
-#[cfg(test)]
-mod fake_sending;
-#[cfg(test)]
-mod fake_store;
-#[cfg(test)]
-mod fake_topics;
 pub mod groups;
 mod guard;
 pub mod health;

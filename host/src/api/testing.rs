@@ -1,321 +1,110 @@
-//! Fakes of the rest of the host, and the API on a real socket.
+//! The API on a real socket, over a real store and fakes of the rest of the host.
 
+mod fakes;
 mod rows;
+mod seed;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use courier_core::message::{Message, Offset, Timestamp};
-use courier_core::status::State;
+use courier_core::message::Message;
 use parking_lot::Mutex;
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 
-pub use self::rows::{attempt, binding, delivery, message, message_row, position};
+use self::fakes::{Fake, Ports, Shared};
+pub use self::rows::{attempt, binding, delivery, message, message_row, plugin, position};
+pub use self::seed::HandledSet;
 use super::auth::{Authenticator, Role, TokenSpec};
-use super::fake_store::FakeStore;
-use super::ports::{self, BindingView, Draft, OutboxView, RawRecord, ReadinessReport, Receipt, Refusal, Uploaded};
-use super::problem::Problem;
+use super::ports::BindingView;
 use super::{App, router};
 use crate::causes::Causes;
-use crate::kafka::record::Record;
-use crate::store::half::may_end;
-use crate::store::undelivered::{Repaired, UndeliveredRow};
+use crate::store::sqlite::SqliteStore;
+use crate::store::undelivered::NewUndelivered;
 use crate::store::{
-    AuditEntry, DeliveryKey, DeliveryRow, HalfMessage, HalfRow, HalfState, MessageRow, PositionRow, StoreError, audits,
+    AuditEntry, AuditFilter, AuditStore, DeliveryKey, DeliveryRow, GroupTotals, HalfRow, MessageRow, MinuteRow,
+    NewVersion, NodeBinding, OutboxNote, PaceRow, Page, PositionId, PositionRow, SharedStore, UnheardRow, WriterId,
 };
 
-/// The data that the fakes return, and the calls that they got.
+/// What is in the store before a test, and what the fakes of the ports return. The nodes
+/// `host-1`, which serves the API, and `host-2`, which left, are in every store.
 #[derive(Default)]
 pub struct World {
-    /// Rows of the send side.
+    /// Rows of the send side. One that is retrying has an outbound row.
     pub messages: Vec<MessageRow>,
-    /// Rows of deliveries.
+    /// Deliveries; of their keys the offset counts. The position is the one of their group
+    /// and topic, and is made where `positions` has none.
     pub deliveries: Vec<DeliveryRow>,
-    pub sets: super::fake_handled_sets::FakeSets,
+    /// Deliveries that have a dead letter.
+    pub dead_letters: Vec<DeliveryRow>,
+    /// Deliveries that have a bit in place of a row.
+    pub handled: Vec<HandledSet>,
     pub positions: Vec<PositionRow>,
-    /// Nodes that hear broadcasts.
-    pub listeners: Vec<crate::store::ListenerRow>,
-    /// The node that pushes to each address.
-    pub address_leases: Vec<crate::store::AddressLeaseRow>,
-    /// Bindings.
+    /// Positions that lost the offsets 3 to 8 a moment ago.
+    pub lost: Vec<PositionId>,
+    /// Handled and finally failed deliveries of groups.
+    pub totals: Vec<GroupTotals>,
+    pub minutes: Vec<MinuteRow>,
+    pub paces: Vec<PaceRow>,
+    /// The bindings of this host.
     pub bindings: Vec<BindingView>,
-    /// Bindings of other nodes.
-    pub elsewhere: Vec<crate::store::NodeBinding>,
+    /// The bindings of `host-3`, which is a live node if there are any.
+    pub elsewhere: Vec<NodeBinding>,
     /// Deliveries whose attempts run.
     pub running: Vec<DeliveryKey>,
     /// Records on Kafka, by topic and offset; all in partition 0.
     pub records: HashMap<(String, i64), Message>,
-    /// Groups that the API paused.
-    pub paused: Vec<(String, String)>,
-    /// Undelivered entries, and what each entry that was sent again was repaired to.
-    pub undelivered: Vec<UndeliveredRow>,
-    pub repaired: Vec<Option<Repaired>>,
+    /// Undelivered entries, which are numbered from 1.
+    pub undelivered: Vec<NewUndelivered>,
     /// Transactions.
-    pub halves: Vec<crate::store::HalfRow>,
-    /// Plugins that are built into the host.
-    pub builtin: Vec<ports::BuiltinPlugin>,
-    /// Plugins.
-    pub plugins: Vec<crate::store::PluginRow>,
-    /// Drafts that were handed to the send side.
-    pub sent: Vec<Draft>,
-    /// Calls of the store and the ports, in order.
-    pub asked: Vec<String>,
+    pub halves: Vec<HalfRow>,
+    /// Active versions of plugins.
+    pub plugins: Vec<NewVersion>,
     /// Broadcasts that no node was there for.
-    pub unheard: Vec<crate::store::UnheardRow>,
+    pub unheard: Vec<UnheardRow>,
     /// Notes of hosts about outboxes.
-    pub noted: Vec<crate::store::OutboxRow>,
-    /// The audit log.
-    pub audited: Vec<crate::store::AuditRow>,
-    /// The head of the audit chain, if it is not the last entry.
-    pub head: Option<crate::store::ChainEnd>,
-    /// Sessions by their hashes.
-    pub sessions: HashMap<[u8; 32], crate::store::SessionRow>,
+    pub outboxes: Vec<OutboxNote>,
+    /// Entries of the audit log, oldest first.
+    pub audited: Vec<AuditEntry>,
     /// The board of causes.
     pub causes: Causes,
-    /// Whether the store is unavailable.
-    pub away: bool,
-}
-
-impl World {
-    /// Appends the current deed, if any, to the audit log.
-    pub fn note(&mut self) {
-        if let Some(deed) = audits::deed() {
-            self.append(&deed);
-        }
-    }
-
-    /// Appends a deed to the audit log.
-    pub fn append(&mut self, deed: &AuditEntry) {
-        let AuditEntry { by, action, subject, detail } = deed;
-        self.asked.push(format!("audit {by} {action} {subject} {detail}"));
-        let (id, previous) = self.audited.last().map_or((1, audits::GENESIS.to_vec()), |last| {
-            (last.id + 1, last.hash.clone().unwrap_or_default().to_vec())
-        });
-        self.audited.push(deed.sealed(id, Timestamp(id), previous, str::to_owned));
-    }
-}
-
-/// The world that all fakes share.
-pub type Shared = Arc<Mutex<World>>;
-
-/// A fake part of the host.
-pub struct Fake(pub Shared);
-
-#[async_trait]
-impl ports::TransactionsPort for Fake {
-    async fn prepare(
-        &self,
-        messages: Vec<Draft>,
-        check_url: Option<String>,
-        timeout: Option<Duration>,
-    ) -> Result<HalfRow, Problem> {
-        let mut world = self.0.lock();
-        world.sent.extend(messages.clone());
-        let half = HalfRow {
-            id: format!("t-{}", world.halves.len()),
-            state: HalfState::Prepared,
-            messages: messages
-                .iter()
-                .map(|draft| HalfMessage {
-                    id: draft.id.clone().unwrap_or_default(),
-                    topic: draft.topic.clone(),
-                    type_name: draft.type_name.clone(),
-                    key: draft.key.clone(),
-                })
-                .collect(),
-            check_url,
-            timeout: timeout.unwrap_or(Duration::from_secs(30)),
-            created_at: Timestamp(0),
-            deadline: Timestamp(30_000_000),
-            checks: 0,
-            unreachable_since: None,
-            next_check_at: Some(Timestamp(30_000_000)),
-            last_answer: None,
-            reason: None,
-            ended_at: None,
-            sender: messages.first().and_then(|draft| Some(draft.sent_by.as_ref()?.sender.clone())),
-        };
-        world.halves.push(half.clone());
-        Ok(half)
-    }
-
-    async fn commit(&self, id: &str, by: &ports::EndedBy) -> Result<HalfRow, StoreError> {
-        self.end(id, HalfState::Committed, by)
-    }
-
-    async fn roll_back(&self, id: &str, by: &ports::EndedBy) -> Result<HalfRow, StoreError> {
-        self.end(id, HalfState::RolledBack, by)
-    }
-}
-
-impl Fake {
-    fn end(&self, id: &str, state: HalfState, by: &ports::EndedBy) -> Result<HalfRow, StoreError> {
-        let mut world = self.0.lock();
-        let half = world.halves.iter_mut().find(|half| half.id == id);
-        let half = half.ok_or_else(|| StoreError::NotFound(format!("there is no transaction {id:?}")))?;
-        let ends = may_end(id, half.state, state)?;
-        if ends {
-            half.state = state;
-            half.reason = Some(format!("{by:?}"));
-        }
-        let half = half.clone();
-        if ends {
-            world.note();
-        }
-        Ok(half)
-    }
-}
-
-#[async_trait]
-impl ports::SenderPort for Fake {
-    /// Takes all drafts but those without a topic; drafts for `down` are retrying.
-    async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
-        let receipts = drafts.iter().enumerate().map(|(at, draft)| {
-            let id = draft.id.clone().unwrap_or_else(|| format!("made-{at}"));
-            let invalid = Refusal { status: 400, title: "invalid message", detail: "topic \"\" is not valid".into() };
-            let problem = draft.fault.clone().or_else(|| draft.topic.is_empty().then_some(invalid));
-            let failed = problem.is_some() || draft.topic == "down";
-            let state = if failed { State::SendFail } else { State::Committed };
-            Receipt { id, state, retrying: draft.topic == "down", problem }
-        });
-        let receipts = receipts.collect();
-        assert!(!drafts.iter().any(|draft| draft.topic == "panic"), "told to panic");
-        self.0.lock().sent.extend(drafts);
-        receipts
-    }
-
-    /// Refuses the topic `missing`.
-    async fn refuses_topic(&self, topic: &str) -> Option<Refusal> {
-        let detail = || format!("topic {topic} does not exist");
-        (topic == "missing").then(|| Refusal { status: 422, title: "kafka refuses the message", detail: detail() })
-    }
-}
-
-#[async_trait]
-impl ports::GroupsPort for Fake {
-    fn bindings(&self) -> Vec<BindingView> {
-        self.0.lock().bindings.clone()
-    }
-
-    fn log_ends(&self) -> HashMap<(String, i32), Offset> {
-        HashMap::from([(("order".to_owned(), 0), Offset(30))])
-    }
-
-    fn parked_full(&self) -> Vec<ports::ParkedFull> {
-        vec![ports::ParkedFull { group: "stock".into(), topic: "order".into(), partition: 0 }]
-    }
-
-    fn wake(&self) {
-        self.0.lock().asked.push("wake".into());
-    }
-
-    fn is_running(&self, delivery: &DeliveryKey) -> bool {
-        self.0.lock().running.contains(delivery)
-    }
-
-    async fn seek(&self, seek: &ports::SeekRequest) -> Result<Vec<ports::MovedPosition>, Problem> {
-        let mut world = self.0.lock();
-        world.asked.push(format!("seek {seek:?}"));
-        world.note();
-        Ok(vec![ports::MovedPosition { partition: 0, from: Offset(17), to: Offset(3) }])
-    }
-}
-
-impl ports::OutboxesPort for Fake {
-    fn configured(&self) -> Vec<OutboxView> {
-        let url = "postgres://shop@db/shop".to_owned();
-        vec![OutboxView { name: "shop".into(), url, table: "courier_outbox".into(), shard: 3 }]
-    }
-}
-
-#[async_trait]
-impl ports::PluginsPort for Fake {
-    async fn upload(&self, name: &str, wasm: Bytes, by: &str) -> Result<Uploaded, Problem> {
-        if !wasm.starts_with(b"\0asm") {
-            return Err(Problem::unprocessable("plugin refused", "this is no component"));
-        }
-        let mut world = self.0.lock();
-        world.asked.push(format!("upload {name} {} by {by}", wasm.len()));
-        world.note();
-        let wants = Some(serde_json::json!({ "group": "stock" }));
-        Ok(Uploaded { version: "sha256:bb".into(), imports: vec!["log".into()], exports: vec!["handle".into()], wants })
-    }
-
-    async fn activate(&self, name: &str, digest: &str, by: &str) -> Result<(), Problem> {
-        let mut world = self.0.lock();
-        world.asked.push(format!("activate {name} {digest} by {by}"));
-        world.note();
-        Ok(())
-    }
-
-    fn builtin(&self) -> Vec<ports::BuiltinPlugin> {
-        self.0.lock().builtin.clone()
-    }
-}
-
-#[async_trait]
-impl ports::LogPort for Fake {
-    async fn read(&self, topic: &str, _: i32, offset: Offset) -> Result<Option<Message>, String> {
-        Ok(self.0.lock().records.get(&(topic.to_owned(), offset.0)).cloned())
-    }
-
-    async fn range(&self, _: &str, _: i32) -> Result<(Offset, Offset), String> {
-        Ok((Offset(3), Offset(30)))
-    }
-
-    async fn offset_at(&self, _: &str, _: i32, _: Timestamp) -> Result<Offset, String> {
-        Ok(Offset(7))
-    }
-
-    fn decode(&self, topic: &str, record: &[u8]) -> Option<Message> {
-        let Some(body) = record.strip_prefix(b"record:") else {
-            let record = Record::decode(&Bytes::copy_from_slice(record)).ok()?;
-            return Some(record.to_message(topic, -1, Offset(-1)));
-        };
-        Some(Message { body: Bytes::copy_from_slice(body), ..message(topic, 0) })
-    }
-
-    fn raw(&self, record: &Bytes) -> Option<RawRecord> {
-        let Record { key, value, headers, .. } = Record::decode(record).ok()?;
-        Some(RawRecord { key, value, headers })
-    }
-
-    fn encode(&self, record: &RawRecord, _: &str, _: &str) -> (Bytes, i32) {
-        let RawRecord { key, value, headers } = record.clone();
-        (Record { key, value, headers, timestamp: Timestamp(0), left_out: None }.encode(), 0)
-    }
-}
-
-#[async_trait]
-impl ports::HealthPort for Fake {
-    async fn ready(&self) -> ReadinessReport {
-        let store = !self.0.lock().away;
-        let mut ready = ReadinessReport { store, migrated: true, accepting: store, ..ReadinessReport::default() };
-        ready.reasons.push("something else is the matter".into());
-        ready.degrade("kafka", "kafka", None, "no broker answers");
-        ready.degrade("topic_missing", "topic secret", Some("secret"), "it does not exist");
-        ready.degrade("partition_stalled", "partition secret:3", Some("secret"), "a transaction is open");
-        ready
-    }
 }
 
 /// The API of a world, on a socket.
 pub struct Host {
     pub address: SocketAddr,
-    pub world: Shared,
+    /// The fakes of the ports.
+    pub ports: Shared,
+    pub store: Arc<SqliteStore>,
+    /// A connection of the test to the file of the store.
+    pub db: SqlitePool,
     pub auth: Authenticator,
     client: reqwest::Client,
+    writer: WriterId,
+    /// The folder of the store's file.
+    _folder: tempfile::TempDir,
 }
 
 impl Host {
     /// Starts the API with these tokens, which are `<name>-secret`.
-    pub async fn start(world: World, tokens: &[(&str, Role, Option<&[&str]>)]) -> Self {
-        let causes = world.causes.clone();
-        let world = Arc::new(Mutex::new(world));
-        let fake = || Arc::new(Fake(Arc::clone(&world)));
+    pub async fn start(mut world: World, tokens: &[(&str, Role, Option<&[&str]>)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("courier.db");
+        let store = Arc::new(SqliteStore::open(&format!("sqlite://{}", file.display())).await.unwrap());
+        let options = SqliteConnectOptions::new().filename(&file).synchronous(SqliteSynchronous::Off);
+        let db = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        let writer = seed::join_nodes(&store).await;
+        seed::write_by_verbs(&store, writer, &world).await;
+        seed::insert(&db, &world).await;
+        let ports = Arc::new(Mutex::new(Ports {
+            bindings: std::mem::take(&mut world.bindings),
+            running: std::mem::take(&mut world.running),
+            records: std::mem::take(&mut world.records),
+            ..Ports::default()
+        }));
+        let shared: SharedStore = store.clone();
+        let fake = || Arc::new(Fake { ports: Arc::clone(&ports), store: Arc::clone(&shared) });
         let specs = tokens.iter().map(|(name, role, scope)| TokenSpec {
             name: (*name).to_owned(),
             role: *role,
@@ -325,7 +114,7 @@ impl Host {
             sources: None,
         });
         let app = App {
-            store: Arc::new(FakeStore(Arc::clone(&world))),
+            store: Arc::clone(&shared),
             sender: fake(),
             transactions: fake(),
             groups: fake(),
@@ -333,7 +122,7 @@ impl Host {
             plugins: fake(),
             log: fake(),
             health: fake(),
-            causes,
+            causes: world.causes,
             auth: Authenticator::new(specs.collect()),
             cookies: super::sessions::Cookies::default(),
             attempts: super::sessions::attempts(),
@@ -349,7 +138,8 @@ impl Host {
         let auth = app.auth.clone();
         let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
         tokio::spawn(async move { axum::serve(listener, service).await });
-        Self { address, world, auth, client: crate::http_client::builder().build().unwrap() }
+        let client = crate::http_client::builder().build().unwrap();
+        Self { address, ports, store, db, auth, client, writer, _folder: folder }
     }
 
     /// A request with the token of this name.
@@ -381,9 +171,27 @@ impl Host {
         answer(request).await
     }
 
-    /// The calls that the fakes got.
+    /// Adds the rows of a world to the store.
+    pub async fn add(&self, world: &World) {
+        seed::write_by_verbs(&self.store, self.writer, world).await;
+        seed::insert(&self.db, world).await;
+    }
+
+    /// Changes rows of the store behind its back.
+    pub async fn execute(&self, statement: &'static str) {
+        sqlx::raw_sql(statement).execute(&self.db).await.unwrap();
+    }
+
+    /// The entries of the audit log, oldest first, as `by action subject detail`.
+    pub async fn audited(&self) -> Vec<String> {
+        let page = Page { cursor: None, limit: crate::store::MAX_PAGE };
+        let entries = self.store.audit_entries(&AuditFilter::default(), &page).await.unwrap().items.into_iter();
+        entries.rev().map(|entry| format!("{} {} {} {}", entry.by, entry.action, entry.subject, entry.detail)).collect()
+    }
+
+    /// The calls that the fakes of the ports got.
     pub fn asked(&self) -> Vec<String> {
-        self.world.lock().asked.clone()
+        self.ports.lock().asked.clone()
     }
 }
 

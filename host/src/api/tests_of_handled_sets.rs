@@ -3,10 +3,9 @@
 use courier_core::message::{Offset, Timestamp};
 use serde_json::json;
 
-use super::fake_handled_sets::FakeSets;
-use super::testing::{Host, World};
+use super::testing::{HandledSet, Host, World};
 use super::tests::world;
-use crate::store::{DeliveryKey, HandledAt, PositionId};
+use crate::store::{HandledAt, PositionId};
 
 /// The world of the other tests, in which group `stock` handled some offsets at
 /// the first attempt and kept no row of them.
@@ -17,14 +16,8 @@ fn with_sets() -> World {
         from: Timestamp(1_000_000),
         to: Timestamp(2_000_000),
     };
-    let key = |offset| DeliveryKey { position: PositionId(1), offset: Offset(offset) };
-    World {
-        sets: FakeSets {
-            groups: vec!["stock".into()],
-            handled: [9, 20].map(|offset| (key(offset), handled.clone())).into(),
-        },
-        ..world()
-    }
+    let set = HandledSet { position: PositionId(1), offsets: [9, 20].map(Offset).into(), at: handled };
+    World { handled: vec![set], ..world() }
 }
 
 #[tokio::test]

@@ -88,10 +88,12 @@ async fn nothing_is_changed_by_an_id_of_several_messages() {
         assert_eq!(sources, [&json!("/us"), &json!("")], "the caller does not see the third: {problem}");
         assert!(candidates[0]["state"] == "SEND_FAIL" && candidates[0]["time"].is_string());
     }
-    assert!(host.asked().is_empty(), "{:?}", host.asked());
+    assert_eq!(host.audited().await, [""; 0]);
     assert_eq!(ask("POST", "/v1/messages/1/resend?topic=order&source=").await.0, 202);
-    let about = "audit shop resend 1 \"1\" on topic \"order\"";
-    assert_eq!(host.asked(), ["resend 1".to_owned(), about.to_owned()], "the entry names which");
+    assert_eq!(host.audited().await, ["shop resend 1 \"1\" on topic \"order\""], "the entry names which");
+    let due = sqlx::query_scalar("SELECT source FROM outbound WHERE held_until = 0").fetch_all(&host.db).await;
+    let due: Vec<String> = due.unwrap();
+    assert_eq!(due, [""]);
     assert_eq!(ask("POST", "/v1/messages/1/resend?topic=secret").await.0, 404);
     assert_eq!(ask("POST", "/v1/messages/1/resend?kind=event").await.0, 400);
 }
@@ -115,8 +117,8 @@ async fn who_ended_a_transaction_is_told() {
     assert_eq!(end("t-0", "commit", "shop", false).await, "Sender");
     assert_eq!(end("t-1", "commit", "ops", false).await, "Person(\"the operator ops\")");
     assert_eq!(end("t-2", "rollback", "shop", true).await, "Person(\"the publisher shop\")");
-    let expected = ["audit ops commit t-1 a transaction", "audit shop rollback t-2 a transaction"];
-    assert_eq!(host.asked(), expected, "what its sender does has no entry");
+    let expected = ["ops commit t-1 a transaction", "shop rollback t-2 a transaction"];
+    assert_eq!(host.audited().await, expected, "what its sender does has no entry");
 }
 
 /// Issue 17: a token named `local` counted as the caller of a host without tokens, so
@@ -132,7 +134,7 @@ async fn a_token_named_local_is_a_token_as_any_other() {
     };
     assert_eq!(publish(None).await, 202);
     assert_eq!(publish(Some("shop")).await, 403);
-    let sent = host.world.lock().sent.clone();
+    let sent = host.ports.lock().sent.clone();
     let by = SentBy { sender: "local".into(), source_proven: true };
     assert_eq!((sent.len(), sent[0].source.as_str(), &sent[0].sent_by), (1, "local", &Some(by)));
 }
@@ -150,7 +152,7 @@ async fn a_transaction_is_ended_by_who_prepared_it_or_by_an_operator() {
         assert_eq!(answer(request.header("content-type", "application/json").body(prepare)).await.0, 201);
     }
     // What an earlier version took has no sender.
-    host.world.lock().halves[2].sender = None;
+    host.execute("UPDATE half_message SET sender = NULL WHERE id = 't-2'").await;
     let end = async |id: &str, how: &str, who: &str, console: bool| {
         let request = host.request("POST", &format!("/v1/transactions/{id}/{how}"), Some(who));
         let request = if console { request.header("sec-fetch-site", "same-origin") } else { request };
@@ -162,11 +164,11 @@ async fn a_transaction_is_ended_by_who_prepared_it_or_by_an_operator() {
         assert!(status == 403 && detail.contains("needs the role operator"), "{how} {id}: {problem}");
         assert!(!detail.contains("shop"), "it does not tell whose it is: {detail}");
     }
-    assert!(host.asked().is_empty(), "{:?}", host.asked());
+    assert_eq!(host.audited().await, [""; 0]);
     assert_eq!(end("t-0", "commit", "shop", false).await.1["reason"], "Sender");
     assert_eq!(end("t-1", "rollback", "ops", false).await.1["reason"], "Person(\"the operator ops\")");
     assert_eq!(end("t-2", "commit", "ops", false).await.0, 200);
-    assert_eq!(host.asked(), ["audit ops rollback t-1 a transaction", "audit ops commit t-2 a transaction"]);
+    assert_eq!(host.audited().await, ["ops rollback t-1 a transaction", "ops commit t-2 a transaction"]);
 }
 
 /// The id of an outbox row can be guessed, and a message with that id replaced the
@@ -181,7 +183,7 @@ async fn ids_of_rows_of_outboxes_are_refused_from_senders() {
     let prepared = json!({ "messages": [message] });
     let (status, problem) = host.ask("POST", "/v1/transactions", Some(&prepared.to_string())).await;
     assert_eq!(status, 400, "{problem}");
-    assert!(host.world.lock().sent.is_empty());
+    assert!(host.ports.lock().sent.is_empty());
 }
 
 #[tokio::test]
@@ -200,13 +202,13 @@ async fn who_published_is_noted_and_whether_the_source_is_proven() {
         assert_eq!(publish(token, source).await, 202);
     }
     assert_eq!(publish("other", Some("shop")).await, 403, "issue 17: it is the usual source of another token");
-    let sent = host.world.lock().sent.clone();
+    let sent = host.ports.lock().sent.clone();
     let by: Vec<_> = sent.iter().filter_map(|draft| draft.sent_by.clone()).collect();
     let by: Vec<_> = by.iter().map(|by| (by.sender.as_str(), by.source_proven)).collect();
     assert_eq!(by, [("shop", true), ("shop", false), ("other", false)]);
     let mut row = message_row("order", 7);
     row.sent_by = Some(SentBy { sender: "other".into(), source_proven: false });
-    host.world.lock().messages.push(row);
+    host.add(&World { messages: vec![row], ..World::default() }).await;
     let (_, shown) = answer(host.request("GET", "/v1/messages/m-7", Some("shop"))).await;
     assert_eq!((&shown["sender"], &shown["source_proven"]), (&json!("other"), &json!(false)));
 }

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use courier_core::message::Timestamp;
+use courier_core::status::State;
 use serde_json::{Value, json};
 
 use super::auth::{Role, TokenSpec};
-use super::testing::{Host, answer, delivery};
-use super::tests::{guarded, open};
-use crate::store::{DeliveryRow, HalfMessage, HalfRow, HalfState, OutboxRow, UnheardRow};
+use super::testing::{Host, World, answer, delivery};
+use super::tests::{guarded, guarded_with, open, world};
+use crate::clock::machine_now;
+use crate::store::audits::LINKS_STEP;
+use crate::store::{AuditEntry, DeliveryRow, HalfMessage, HalfRow, HalfState, OutboxNote, UnheardRow};
 
 async fn me(host: &Host, cookie: &str) -> (u16, Value) {
     answer(host.request("GET", "/v1/me", None).header("cookie", cookie)).await
@@ -31,7 +34,7 @@ async fn a_session_reads_and_changes_only_with_its_csrf_header() {
     assert_eq!(pause(None).await.0, 403);
     assert_eq!(pause(Some("guessed")).await.0, 403);
     assert_eq!(pause(Some(csrf)).await.0, 200);
-    assert!(host.asked().contains(&"audit ops sign in ops 127.0.0.1".to_owned()));
+    assert!(host.audited().await.contains(&"ops sign in ops 127.0.0.1".to_owned()));
     // A second session has another one.
     let other = host.sign_in("ops").await.unwrap();
     assert_ne!(me(&host, &other).await.1["csrf"], csrf);
@@ -53,11 +56,11 @@ async fn a_request_with_a_token_ends_no_session() {
     assert_eq!((response.status().as_u16(), response.headers().get("set-cookie")), (204, None));
     let (status, shown) = me(&host, &cookie).await;
     assert_eq!(status, 200, "the session goes on: {shown}");
-    assert!(!host.asked().iter().any(|asked| asked.contains("sign out")), "{:?}", host.asked());
+    assert_eq!(host.audited().await, ["ops sign in ops 127.0.0.1"]);
     let csrf = shown["csrf"].as_str().unwrap();
     let leave = host.request("DELETE", "/v1/session", None).header("cookie", &cookie).header("x-courier-csrf", csrf);
     assert_eq!(answer(leave).await.0, 204);
-    assert_eq!(host.asked().last().unwrap(), "audit ops sign out ops ");
+    assert_eq!(host.audited().await.last().unwrap(), "ops sign out ops ");
     assert_eq!(me(&host, &cookie).await.0, 401);
 }
 
@@ -69,7 +72,7 @@ async fn signing_out_names_who_held_the_session() {
     let cookie = host.sign_in("ops").await.unwrap();
     host.auth.replace(Vec::new());
     assert_eq!(answer(host.request("DELETE", "/v1/session", None).header("cookie", &cookie)).await.0, 204);
-    assert_eq!(host.asked().last().unwrap(), "audit local sign out ops ");
+    assert_eq!(host.audited().await.last().unwrap(), "local sign out ops ");
 }
 
 #[tokio::test]
@@ -149,10 +152,10 @@ async fn a_wrong_token_signs_nobody_in_and_guessing_is_slow() {
         statuses.push(answer(request.body(r#"{"token":"guess"}"#)).await.0);
     }
     assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
-    let refused = "audit (nobody) sign in refused 127.0.0.1 a token that nobody has";
-    let entries = host.asked().iter().filter(|asked| asked.contains("sign in refused")).count();
+    let refused = "(nobody) sign in refused 127.0.0.1 a token that nobody has";
+    let entries = host.audited().await;
     // Two when the minute ended meanwhile.
-    assert!(host.asked().contains(&refused.to_owned()) && (1..=2).contains(&entries), "{:?}", host.asked());
+    assert!(entries.iter().all(|entry| entry == refused) && (1..=2).contains(&entries.len()), "{entries:?}");
     let (status, shown) = answer(host.request("GET", "/v1/me", Some("ops"))).await;
     assert_eq!((status, &shown["csrf"]), (200, &Value::Null), "tokens of programs are not held up");
     let open = open().await;
@@ -167,7 +170,8 @@ async fn the_overview_says_what_is_and_what_needs_a_person() {
     let (status, shown) = host.ask("GET", "/v1/overview", None).await;
     assert_eq!(status, 200);
     let minutes = shown["minutes"].as_array().unwrap();
-    assert_eq!((minutes.len(), &minutes[0]["published"], &minutes[0]["handled"]), (60, &json!(7), &json!(4)));
+    let busy = |minutes: &[Value]| minutes.iter().find(|minute| minute["handled"] != 0).unwrap().clone();
+    assert_eq!((minutes.len(), &busy(minutes)["published"], &busy(minutes)["handled"]), (60, &json!(7), &json!(4)));
     assert_eq!((&minutes[59]["published"], &minutes[59]["failed"]), (&json!(0), &json!(0)));
     assert_eq!(shown["nodes"][0]["name"], "host-1", "live ones first");
     let stock = shown["groups"].as_array().unwrap().iter().find(|group| group["group"] == "stock").unwrap();
@@ -187,30 +191,27 @@ async fn the_overview_says_what_is_and_what_needs_a_person() {
     }
     let guarded = guarded().await;
     let (_, scoped) = answer(guarded.request("GET", "/v1/overview", Some("shop"))).await;
-    assert_eq!((&scoped["minutes"][0]["published"], &scoped["minutes"][0]["handled"]), (&Value::Null, &json!(2)));
+    let minute = busy(scoped["minutes"].as_array().unwrap());
+    assert_eq!((&minute["published"], &minute["handled"]), (&Value::Null, &json!(2)));
     assert!(!scoped.to_string().contains("secret") && !scoped.to_string().contains("other"), "{scoped}");
 }
 
 #[tokio::test]
 async fn what_nobody_relays_ended_or_heard_needs_a_person() {
     let mut world = super::tests::world();
-    world.noted = vec![OutboxRow {
+    world.outboxes = vec![OutboxNote {
         name: "shop".into(),
         node: "host-1".into(),
-        shard: 3,
         why: Some("no such table".into()),
         pending: Some(2),
         oldest_at: Some(Timestamp(1)),
         cause: None,
-        since: None,
-        relayed: 5,
-        refused: 0,
-        noted_at: Timestamp(0),
     }];
+    let ago = |micros: i64| Timestamp(machine_now().0 - micros);
     let unheard =
-        |id: &str, topic: &str, at: i64| UnheardRow { id: id.into(), topic: topic.into(), created_at: Timestamp(at) };
-    world.unheard = vec![unheard("b-3", "order", 30), unheard("b-2", "secret", 20), unheard("b-1", "order", 10)];
-    for (id, topic, ended_at) in [("t-1", "order", Some(Timestamp(5))), ("t-2", "secret", Some(Timestamp(6)))] {
+        |id: &str, topic: &str, at: i64| UnheardRow { id: id.into(), topic: topic.into(), created_at: ago(at) };
+    world.unheard = vec![unheard("b-3", "order", 10), unheard("b-2", "secret", 20), unheard("b-1", "order", 30)];
+    for (id, topic, created_at) in [("t-1", "order", Timestamp(2)), ("t-2", "secret", Timestamp(1))] {
         let message = HalfMessage { id: "m".into(), topic: topic.into(), type_name: "T".into(), key: None };
         world.halves.push(HalfRow {
             id: id.into(),
@@ -218,14 +219,14 @@ async fn what_nobody_relays_ended_or_heard_needs_a_person() {
             messages: vec![message],
             check_url: None,
             timeout: Duration::from_secs(30),
-            created_at: Timestamp(0),
-            deadline: Timestamp(1),
+            created_at,
+            deadline: Timestamp(3),
             checks: 3,
             unreachable_since: None,
             next_check_at: None,
             last_answer: None,
             reason: Some("nobody answered".into()),
-            ended_at,
+            ended_at: Some(ago(5)),
             sender: None,
         });
     }
@@ -268,7 +269,14 @@ async fn wrong_tokens_are_slowed_down_and_right_ones_go_through() {
 
 #[tokio::test]
 async fn lists_of_trouble_show_what_is_in_scope() {
-    let host = guarded().await;
+    let failed = |group: &str, topic: &str| DeliveryRow { state: State::HandleFail, ..delivery(group, topic, 8) };
+    let in_trouble = |group: &str, topic: &str| [failed(group, topic), parked(delivery(group, topic, 5))];
+    let world = World {
+        deliveries: [in_trouble("stock", "order"), in_trouble("other", "secret")].concat(),
+        dead_letters: vec![failed("stock", "order"), failed("other", "secret")],
+        ..world()
+    };
+    let host = guarded_with(world).await;
     for path in ["/v1/failures", "/v1/dead-letters", "/v1/lost-ranges", "/v1/groups/stock/parked"] {
         let (status, all) = answer(host.request("GET", path, Some("ops"))).await;
         assert_eq!(status, 200, "{path}: {all}");
@@ -283,17 +291,22 @@ async fn lists_of_trouble_show_what_is_in_scope() {
     }
 }
 
+/// A delivery that failed and waits for a person.
+fn parked(row: DeliveryRow) -> DeliveryRow {
+    DeliveryRow { state: State::HandleFail, settled_at: None, ..row }
+}
+
 /// Issue 17: a page was cut before the rows of other topics were taken out, so that its
 /// `next` told a token without groups whether another tenant had the key.
 #[tokio::test]
 async fn the_end_of_a_page_tells_nothing_of_what_is_out_of_scope() {
-    let host = guarded().await;
     let row = |topic: &str, offset: i64, key: &'static str| DeliveryRow {
         record_key: Some(key.into()),
-        ..delivery("stock", topic, offset)
+        ..parked(delivery("stock", topic, offset))
     };
-    host.world.lock().deliveries =
+    let deliveries =
         vec![row("secret", 9, "theirs"), row("order", 8, "ours"), row("secret", 7, "theirs"), row("secret", 6, "ours")];
+    let host = guarded_with(World { dead_letters: deliveries.clone(), deliveries, ..world() }).await;
     host.auth.replace(vec![TokenSpec {
         name: "tenant".into(),
         role: Role::Viewer,
@@ -321,7 +334,10 @@ async fn the_end_of_a_page_tells_nothing_of_what_is_out_of_scope() {
 
 #[tokio::test]
 async fn an_audit_log_that_was_touched_is_found_out() {
-    let host = open().await;
+    // With the seven below they are more than one step of the walk reads.
+    let entry = AuditEntry { by: "ops".into(), action: "resume".into(), ..AuditEntry::default() };
+    let audited = vec![entry; LINKS_STEP as usize - 4];
+    let host = Host::start(World { audited, ..world() }, &[]).await;
     for at in 0..7 {
         host.ask("POST", "/v1/groups/stock/pause", Some(&format!(r#"{{"why":"{at}"}}"#))).await;
     }
@@ -330,20 +346,20 @@ async fn an_audit_log_that_was_touched_is_found_out() {
     assert_eq!(list["items"][0]["previous"], list["items"][1]["hash"]);
     let verify = async || host.ask("GET", "/v1/audit/verify", None).await.1;
     let whole = verify().await;
-    assert_eq!((&whole["ok"], &whole["checked"], &whole["broken_at"]), (&json!(true), &json!(7), &Value::Null));
-    let kept = host.world.lock().audited.clone();
+    assert_eq!((&whole["ok"], &whole["checked"], &whole["broken_at"]), (&json!(true), &json!(1_003), &Value::Null));
     // Altered, taken out of the middle, and cut off at the end.
-    host.world.lock().audited[4].detail = "never".into();
-    assert_eq!(verify().await["broken_at"], 5);
-    host.world.lock().audited = kept.iter().filter(|row| row.id != 4).cloned().collect();
-    assert_eq!(verify().await["broken_at"], 5);
-    let head = kept.last().map(|row| crate::store::ChainEnd { id: row.id, hash: row.hash.clone().unwrap() });
-    host.world.lock().audited = kept[..6].to_vec();
-    host.world.lock().head = head;
+    host.execute("CREATE TABLE kept AS SELECT * FROM audit; UPDATE audit SET detail = 'never' WHERE id = 1001").await;
+    assert_eq!(verify().await["broken_at"], 1_001);
+    let restore = "DELETE FROM audit; INSERT INTO audit SELECT * FROM kept;";
+    host.execute(restore).await;
+    host.execute("DELETE FROM audit WHERE id = 1000").await;
+    assert_eq!(verify().await["broken_at"], 1_001);
+    host.execute(restore).await;
+    host.execute("DELETE FROM audit WHERE id = 1003").await;
     assert_eq!(
         verify().await,
         json!({
-            "ok": false, "checked": 6, "broken_at": 7, "head": whole["head"], "truncated": false,
+            "ok": false, "checked": 1_002, "broken_at": 1_003, "head": whole["head"], "truncated": false,
         })
     );
 }

@@ -6,26 +6,20 @@ use serde_json::{Value, json};
 use super::auth::Role;
 use super::testing::{Host, World, answer};
 use crate::kafka::record::Record;
-use crate::store::undelivered::UndeliveredRow;
+use crate::store::undelivered::NewUndelivered;
 
-fn entry(id: i64, record: &Record) -> UndeliveredRow {
-    UndeliveredRow {
-        id,
+fn entry(record: &Record) -> NewUndelivered {
+    NewUndelivered {
+        shard: 0,
         message_id: "m-1".into(),
         topic: "order".into(),
         type_name: "Paid".into(),
         source: "shop".into(),
         key: record.key.clone(),
-        record: Some(record.encode()),
-        bytes: 1,
-        group: None,
+        record: record.encode(),
         outbox: None,
-        outbox_row: None,
         code: "too_large".into(),
         reason: "it is too large".into(),
-        tries: 1,
-        created_at: Timestamp(0),
-        kept_at: Timestamp(0),
     }
 }
 
@@ -56,7 +50,7 @@ async fn host() -> Host {
         }],
         ..Record::from_message(&message())
     };
-    let undelivered = vec![entry(1, &Record::from_message(&message())), entry(2, &structured)];
+    let undelivered = vec![entry(&Record::from_message(&message())), entry(&structured)];
     Host::start(World { undelivered, ..World::default() }, &[("ops", Role::Operator, None)]).await
 }
 
@@ -85,13 +79,18 @@ async fn a_repair_keeps_to_the_rules_for_headers_of_a_message() {
         let (status, problem) = repair(&host, 1, &json!({ "headers": headers })).await;
         assert!(status == 400 && problem["detail"].as_str().unwrap().contains(words), "{headers}: {problem}");
     }
-    assert!(host.world.lock().repaired.is_empty() && host.asked().is_empty(), "nothing was sent");
+    let repaired = async || {
+        let outbound = sqlx::query_as("SELECT type_name, record FROM outbound").fetch_all(&host.db).await;
+        let outbound: Vec<(String, Vec<u8>)> = outbound.unwrap();
+        outbound
+    };
+    assert!(repaired().await.is_empty() && host.audited().await.is_empty(), "nothing was sent");
 
     let headers = json!({ "ce_type": "Settled", "Content-Type": "text/plain", "tenant": "eu" });
     assert_eq!(repair(&host, 1, &json!({ "headers": headers, "body": "b" })).await.0, 202);
-    let repaired = host.world.lock().repaired.pop().flatten().unwrap();
-    let sent = Record::decode(&repaired.record).unwrap().to_message("order", 0, Offset(1));
-    assert_eq!(repaired.type_name, "Settled", "the row of the relay agrees with its record");
+    let [(type_name, record)] = repaired().await.try_into().unwrap();
+    let sent = Record::decode(&record.into()).unwrap().to_message("order", 0, Offset(1));
+    assert_eq!(type_name, "Settled", "the row of the relay agrees with its record");
     let tenant = courier_core::message::Header { name: "tenant".into(), value: Some("eu".into()) };
     let expected = Message {
         type_name: "Settled".into(),

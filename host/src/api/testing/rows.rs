@@ -1,4 +1,4 @@
-//! Bindings, positions, deliveries, attempts and messages for tests, with defaults in
+//! Bindings, positions, deliveries, attempts, messages and plugins for tests, with defaults in
 //! the fields that most tests ignore.
 
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
 use crate::api::ports::{self, BindingView};
-use crate::store::{AttemptRow, DeliveryKey, DeliveryRow, MessageRow, PositionId, PositionRow};
+use crate::store::{AttemptRow, DeliveryKey, DeliveryRow, MessageRow, NewVersion, PositionId, PositionRow};
 
 /// A binding of `order-handler`.
 pub fn binding(group: &str, topics: &[&str]) -> BindingView {
@@ -134,5 +134,18 @@ pub fn message(topic: &str, offset: i64) -> Message {
         content_type: "application/json".into(),
         body: Bytes::from_static(br#"{"n": 1}"#),
         ..Message::default()
+    }
+}
+
+/// A version of a plugin, by `ci`.
+pub fn plugin(name: &str) -> NewVersion {
+    NewVersion {
+        plugin: name.into(),
+        digest: "sha256:aa".into(),
+        wasm: Bytes::from_static(b"\0asm..."),
+        imports: Vec::new(),
+        exports: vec!["handle".into()],
+        wants: None,
+        by: "ci".into(),
     }
 }

@@ -1,10 +1,14 @@
 //! Messages that wait: delayed ones and those of transactions.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{ORDER, guarded, open, world};
 use crate::api::auth::Role;
 use crate::api::testing::{Host, answer, message_row};
+use crate::clock::machine_now;
+use crate::rfc3339;
 
 #[tokio::test]
 async fn a_delayed_message_is_cancelled_by_who_may_see_it() {
@@ -26,22 +30,27 @@ async fn a_delayed_message_is_cancelled_by_who_may_see_it() {
     assert_eq!(ask("DELETE", "/v1/messages/m-31").await.0, 404, "it is out of scope");
     let (status, problem) = ask("DELETE", "/v1/messages/m-20").await;
     assert!(status == 409 && problem["detail"].as_str().unwrap().contains("not a delayed one"), "{problem}");
-    assert!(host.world.lock().asked.contains(&"audit shop cancel m-30 ".to_owned()));
+    assert_eq!(host.audited().await, ["shop cancel m-30 "]);
 }
 
 #[tokio::test]
 async fn a_transaction_has_exactly_the_members_that_programs_rely_on() {
     let host = open().await;
     let body = format!(r#"{{"messages":[{ORDER}],"check_url":"https://shop.example.com/tx","timeout":"90s"}}"#);
+    let before = machine_now();
     let (status, prepared) = host.ask("POST", "/v1/transactions", Some(&body)).await;
     assert_eq!(status, 201);
+    // The store's clock is the only thing in it that a test does not know.
+    let created_at = rfc3339::parse(prepared["created_at"].as_str().unwrap()).unwrap();
+    let deadline = created_at.after(Duration::from_secs(90));
+    assert!((before..=machine_now()).contains(&created_at), "{prepared}");
     assert_eq!(
         prepared,
         json!({
             "id": "t-0", "state": "PREPARED", "check_url": "https://shop.example.com/tx", "timeout": "90s",
             "messages": [{ "id": "o-1", "topic": "order", "type": "OrderCreated", "key": null }],
-            "created_at": "1970-01-01T00:00:00.000000Z", "deadline": "1970-01-01T00:00:30.000000Z", "checks": 0,
-            "next_check_at": "1970-01-01T00:00:30.000000Z", "last_answer": null, "reason": null, "ended_at": null,
+            "created_at": rfc3339::format(created_at), "deadline": rfc3339::format(deadline), "checks": 0,
+            "next_check_at": rfc3339::format(deadline), "last_answer": null, "reason": null, "ended_at": null,
             "unreachable_since": null
         })
     );

@@ -82,4 +82,10 @@ impl SqliteStore {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         Ok(Self { connections: Connections::open(url).await?, words: SqliteWords::default() })
     }
+
+    /// Closes the connections that read, so that the store is unavailable from now on.
+    #[cfg(test)]
+    pub(crate) async fn close_readers(&self) {
+        self.connections.readers.close().await;
+    }
 }
