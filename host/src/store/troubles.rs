@@ -105,19 +105,9 @@ pub struct Failures {
 
 /// Clusters failures by group and fingerprint. The caller fills in the reasons.
 #[must_use]
-pub fn cluster(rows: impl IntoIterator<Item = FailedRow>, filter: &FailureFilter) -> Vec<FailureRow> {
-    let among = |one: &Option<String>, many: Option<&Vec<String>>, name: &str| {
-        one.as_deref().is_none_or(|only| only == name)
-            && many.is_none_or(|names| names.iter().any(|other| other == name))
-    };
+pub fn cluster(rows: impl IntoIterator<Item = FailedRow>) -> Vec<FailureRow> {
     let mut clusters: HashMap<(String, Option<String>), FailureRow> = HashMap::new();
     for row in rows {
-        let wanted = among(&filter.topic, filter.topics.as_ref(), &row.topic)
-            && filter.type_name.as_deref().is_none_or(|name| name == row.type_name)
-            && (filter.fingerprint.is_none() || filter.fingerprint == row.fingerprint);
-        if !wanted {
-            continue;
-        }
         let found = clusters.entry((row.group.clone(), row.fingerprint.clone())).or_insert_with(|| FailureRow {
             group: row.group.clone(),
             fingerprint: row.fingerprint.clone(),
@@ -293,25 +283,20 @@ mod tests {
     #[test]
     fn a_failure_that_comes_again_failed_when_its_last_attempt_did() {
         let again = FailedRow { failed_at: Timestamp(900), ..row(1, "a", "order", true) };
-        let found = cluster([row(5, "a", "order", false), again], &FailureFilter::default());
+        let found = cluster([row(5, "a", "order", false), again]);
         assert_eq!((found[0].first_at, found[0].last_at), (Timestamp(1), Timestamp(900)));
         assert_eq!(found[0].example.offset, Offset(1));
     }
 
     #[test]
     fn failures_that_are_alike_are_one_cluster_and_the_largest_comes_first() {
-        let rows = || vec![row(1, "a", "order", false), row(3, "b", "order", true), row(2, "b", "refund", false)];
-        let found = cluster(rows(), &FailureFilter::default());
+        let rows = [row(1, "a", "order", false), row(3, "b", "order", true), row(2, "b", "refund", false)];
+        let found = cluster(rows);
         assert_eq!(found.iter().map(|one| (one.count, one.open)).collect::<Vec<_>>(), [(2, 1), (1, 0)]);
         assert_eq!(
             (found[0].first_at, found[0].last_at, found[0].example.offset),
             (Timestamp(2), Timestamp(3), Offset(3))
         );
         assert_eq!(found[0].topics.iter().map(String::as_str).collect::<Vec<_>>(), ["order", "refund"]);
-        let of_order = FailureFilter { topics: Some(vec!["order".into()]), ..FailureFilter::default() };
-        let found = cluster(rows(), &of_order);
-        assert_eq!(found.iter().map(|one| one.count).collect::<Vec<_>>(), [1, 1]);
-        let other = FailureFilter { type_name: Some("Other".into()), ..FailureFilter::default() };
-        assert!(cluster(rows(), &other).is_empty());
     }
 }

@@ -121,7 +121,7 @@ async fn failures(store: &PostgresStore, filter: &FailureFilter) -> Result<Failu
             });
         }
     }
-    let mut items = cluster(found, filter);
+    let mut items = cluster(found);
     items.truncate(MAX_PAGE as usize);
     let (positions, offsets): (Vec<i64>, Vec<i64>) =
         items.iter().map(|item| (item.example.position.0, item.example.offset.0)).unzip();

@@ -98,7 +98,7 @@ impl FailureStore for SqliteStore {
                 }
             }
         }
-        let mut items = cluster(found, filter);
+        let mut items = cluster(found);
         items.truncate(MAX_PAGE as usize);
         for item in &mut items {
             item.reason = sqlx::query_scalar::<_, Option<String>>(
