@@ -14,7 +14,9 @@ pub use crate::app::groups::ParkedFull;
 pub use crate::app::readiness_report::{Degraded, Note, ReadinessReport};
 pub use crate::app::seek::{MovedPosition, SeekRequest, SeekTo};
 pub use crate::app::upload_plugin::Uploaded;
-pub use crate::publish::draft::{Draft, OUTBOX_IDS, Receipt, SendProblem as Refusal, reserved_header, valid_topic};
+pub use crate::publish::draft::{
+    Draft, OUTBOX_IDS, Receipt, SendProblem as Refusal, SendProblemKind, reserved_header, valid_topic,
+};
 pub use crate::publish::header_rules::{self, BASE64};
 pub use crate::publish::transactions::EndedBy;
 use crate::store::{DeliveryKey, HalfRow, StoreError};

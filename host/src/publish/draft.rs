@@ -15,7 +15,7 @@ pub use super::header_rules::reserved_header;
 use super::header_rules::{wrong_content_type, wrong_headers, wrong_type};
 pub use super::names::{MAX_HEADERS, MAX_NAME_CHARS, valid_id};
 use super::names::{shown, valid_name};
-pub use super::receipt::{Receipt, SendProblem};
+pub use super::receipt::{Receipt, SendProblem, SendProblemKind};
 use crate::kafka::producer::MAX_RECORD_BYTES;
 use crate::kafka::record::{Record, shard_of};
 use crate::store::{Due, Identity, NewMessage, NewOutbound, REFUSED_BODY_BYTES, SHARDS, SentBy};
@@ -355,6 +355,7 @@ pub(super) fn digest(draft: &Draft) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use super::SendProblemKind::{Invalid, TooLarge};
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000_000);
@@ -384,52 +385,52 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let long = "x".repeat(256);
-        for (draft, status, said) in [
-            (Draft { topic: String::new(), ..draft() }, 400, "it names no topic"),
-            (Draft { topic: "a b".to_owned(), ..draft() }, 400, "topic \"a b\""),
-            (Draft { topic: "..".to_owned(), ..draft() }, 400, "topic \"..\""),
-            (Draft { topic: "t".repeat(250), ..draft() }, 400, "topic"),
-            (Draft { type_name: String::new(), ..draft() }, 400, "it has no type"),
-            (Draft { type_name: long.clone(), ..draft() }, 400, "type"),
-            (Draft { id: Some(String::new()), ..draft() }, 400, "id"),
-            (Draft { id: Some("a\nb".to_owned()), ..draft() }, 400, "id \"a\\nb\""),
-            (Draft { source: long, ..draft() }, 400, "source"),
-            (Draft { content_type: "a\0".to_owned(), ..draft() }, 400, "content type"),
-            (Draft { key: Some(Bytes::from(vec![0; 1_025])), ..draft() }, 400, "key has 1025 bytes"),
-            (Draft { headers: vec![header("", "x")], ..draft() }, 400, "header \"\""),
-            (Draft { topic: "__consumer_offsets".to_owned(), ..draft() }, 400, "one of Kafka's own"),
-            (Draft { headers: vec![header("courier_hops", "1")], ..draft() }, 400, "how often one message led"),
-            (Draft { headers: vec![header("CE_Time", "x")], ..draft() }, 400, "`CE_Time` belongs to Courier"),
-            (Draft { headers: vec![header("content-type", "x")], ..draft() }, 400, "is given twice"),
-            (Draft { is_tombstone: true, ..draft() }, 400, "a tombstone has no body"),
+        for (draft, kind, said) in [
+            (Draft { topic: String::new(), ..draft() }, Invalid, "it names no topic"),
+            (Draft { topic: "a b".to_owned(), ..draft() }, Invalid, "topic \"a b\""),
+            (Draft { topic: "..".to_owned(), ..draft() }, Invalid, "topic \"..\""),
+            (Draft { topic: "t".repeat(250), ..draft() }, Invalid, "topic"),
+            (Draft { type_name: String::new(), ..draft() }, Invalid, "it has no type"),
+            (Draft { type_name: long.clone(), ..draft() }, Invalid, "type"),
+            (Draft { id: Some(String::new()), ..draft() }, Invalid, "id"),
+            (Draft { id: Some("a\nb".to_owned()), ..draft() }, Invalid, "id \"a\\nb\""),
+            (Draft { source: long, ..draft() }, Invalid, "source"),
+            (Draft { content_type: "a\0".to_owned(), ..draft() }, Invalid, "content type"),
+            (Draft { key: Some(Bytes::from(vec![0; 1_025])), ..draft() }, Invalid, "key has 1025 bytes"),
+            (Draft { headers: vec![header("", "x")], ..draft() }, Invalid, "header \"\""),
+            (Draft { topic: "__consumer_offsets".to_owned(), ..draft() }, Invalid, "one of Kafka's own"),
+            (Draft { headers: vec![header("courier_hops", "1")], ..draft() }, Invalid, "how often one message led"),
+            (Draft { headers: vec![header("CE_Time", "x")], ..draft() }, Invalid, "`CE_Time` belongs to Courier"),
+            (Draft { headers: vec![header("content-type", "x")], ..draft() }, Invalid, "is given twice"),
+            (Draft { is_tombstone: true, ..draft() }, Invalid, "a tombstone has no body"),
             (
                 Draft { content_type: "Application/CloudEvents+json; charset=utf-8".to_owned(), ..draft() },
-                400,
+                Invalid,
                 "the body is a whole CloudEvent",
             ),
             (
                 Draft { content_type: " application/cloudevents+json".to_owned(), ..draft() },
-                400,
+                Invalid,
                 "the body is a whole CloudEvent",
             ),
             (
                 Draft { content_type: "\u{2003}application/cloudevents-batch+json ;a=b".to_owned(), ..draft() },
-                400,
+                Invalid,
                 "the body is a whole CloudEvent",
             ),
-            (Draft { id: Some("..".to_owned()), ..draft() }, 400, "not `.` or `..`"),
-            (Draft { headers: vec![header("h", ""); 101], ..draft() }, 400, "101 headers"),
+            (Draft { id: Some("..".to_owned()), ..draft() }, Invalid, "not `.` or `..`"),
+            (Draft { headers: vec![header("h", ""); 101], ..draft() }, Invalid, "101 headers"),
             (
                 Draft { delay: Some(Duration::from_secs(1)), deliver_at: Some(NOW), ..draft() },
-                400,
+                Invalid,
                 "both `delay` and `deliver_at`",
             ),
-            (Draft { delay: Some(MAX_DELAY + Duration::from_millis(1)), ..draft() }, 400, "hundred years"),
-            (Draft { deliver_at: Some(Timestamp(i64::MAX)), ..draft() }, 400, "hundred years"),
-            (Draft { body: Bytes::from(vec![0; MAX_MESSAGE_BYTES]), ..draft() }, 413, "bytes with its key"),
+            (Draft { delay: Some(MAX_DELAY + Duration::from_millis(1)), ..draft() }, Invalid, "hundred years"),
+            (Draft { deliver_at: Some(Timestamp(i64::MAX)), ..draft() }, Invalid, "hundred years"),
+            (Draft { body: Bytes::from(vec![0; MAX_MESSAGE_BYTES]), ..draft() }, TooLarge, "bytes with its key"),
         ] {
             let (row, problem) = draft.ready(NOW, MAX_MESSAGE_BYTES).unwrap_err();
-            assert_eq!(problem.status, status, "{problem:?}");
+            assert_eq!(problem.kind, kind, "{problem:?}");
             assert!(problem.detail.contains(said), "{problem:?}");
             assert_eq!((row.state, row.retrying, row.outbound.is_none()), (State::SendFail, false, true));
             assert!(row.record.unwrap().len() <= REFUSED_BODY_BYTES);

@@ -19,73 +19,109 @@ pub struct Receipt {
     pub problem: Option<SendProblem>,
 }
 
+/// What kind of problem keeps a message from being accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendProblemKind {
+    /// The message breaks a rule.
+    Invalid,
+    /// More transactions are prepared than a bound allows.
+    TooManyTransactions,
+    /// The message is larger than Kafka takes.
+    TooLarge,
+    /// The body is not what the topic's schema asks for.
+    BreaksSchema,
+    /// Kafka will not take the message.
+    RefusedByKafka,
+    /// The check URL of a transaction is not one that may be asked.
+    CheckUrlNotAllowed,
+    /// Another message has this identity.
+    IdTaken,
+    /// A prepared transaction holds this identity.
+    IdReserved,
+    /// The message was taken back before it was due.
+    Cancelled,
+    /// So much is undelivered for the topic that nothing more is accepted.
+    UndeliveredFull,
+    /// The store cannot be reached.
+    StoreAway,
+    /// A fault of this program.
+    Internal,
+}
+
 /// Why a message was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendProblem {
-    /// The status of HTTP that fits.
-    pub status: u16,
-    /// What kind of problem it is.
-    pub title: &'static str,
+    pub kind: SendProblemKind,
     /// What is wrong with this message and what would be right.
     pub detail: String,
 }
 
 impl SendProblem {
+    fn of(kind: SendProblemKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+
     /// The message breaks a rule.
     #[must_use]
     pub fn invalid(detail: impl Into<String>) -> Self {
-        Self { status: 400, title: "invalid message", detail: detail.into() }
+        Self::of(SendProblemKind::Invalid, detail)
     }
 
     /// More than a bound allows at a time.
     #[must_use]
     pub fn too_many(detail: impl Into<String>) -> Self {
-        Self { status: 429, title: "too many transactions", detail: detail.into() }
+        Self::of(SendProblemKind::TooManyTransactions, detail)
     }
 
     /// The message is larger than Kafka takes.
     #[must_use]
     pub fn too_large(detail: impl Into<String>) -> Self {
-        Self { status: 413, title: "message too large", detail: detail.into() }
+        Self::of(SendProblemKind::TooLarge, detail)
     }
 
     /// The body is not what the topic's schema asks for.
     #[must_use]
     pub fn breaks_schema(detail: impl Into<String>) -> Self {
-        Self { status: 422, title: "body breaks the schema", detail: detail.into() }
+        Self::of(SendProblemKind::BreaksSchema, detail)
     }
 
     /// Kafka will not take the message.
     #[must_use]
     pub fn refused(detail: impl Into<String>) -> Self {
-        Self { status: 422, title: "kafka refuses the message", detail: detail.into() }
+        Self::of(SendProblemKind::RefusedByKafka, detail)
     }
 
-    /// What was asked for cannot be done here.
+    /// The check URL of a transaction is not one that may be asked.
     #[must_use]
-    pub fn unusable(title: &'static str, detail: impl Into<String>) -> Self {
-        Self { status: 422, title, detail: detail.into() }
+    pub fn check_url_not_allowed(detail: impl Into<String>) -> Self {
+        Self::of(SendProblemKind::CheckUrlNotAllowed, detail)
     }
 
     /// Another message has this identity.
     #[must_use]
     pub fn conflict(message: &Identity) -> Self {
         let detail = format!("the message {message} was sent before, with other content");
-        Self { status: 409, title: "id is taken", detail }
+        Self::of(SendProblemKind::IdTaken, detail)
     }
 
     /// A prepared transaction holds this identity.
     #[must_use]
     pub fn reserved(message: &Identity, transaction: &str) -> Self {
         let detail = format!("the {}; commit it or roll it back first", reserved(message, transaction));
-        Self { status: 409, title: "id is reserved", detail }
+        Self::of(SendProblemKind::IdReserved, detail)
     }
 
     /// The message was taken back before it was due.
     #[must_use]
     pub fn cancelled(id: &str) -> Self {
         let detail = format!("the message {id:?} was sent before and cancelled; send it anew under another id");
-        Self { status: 409, title: "cancelled", detail }
+        Self::of(SendProblemKind::Cancelled, detail)
+    }
+
+    /// Accepting the message met a fault of this program.
+    #[must_use]
+    pub(super) fn internal(detail: impl Into<String>) -> Self {
+        Self::of(SendProblemKind::Internal, detail)
     }
 
     /// The store did not take the message.
@@ -104,13 +140,13 @@ impl SendProblem {
             "too many messages for topic {topic} could not be delivered: nothing more is accepted for it until an \
              operator resends them or gives them up (courier undelivered list --topic {topic})"
         );
-        Self { status: 503, title: "too much is undelivered", detail }
+        Self::of(SendProblemKind::UndeliveredFull, detail)
     }
 
     /// The store cannot be reached.
     #[must_use]
     pub fn store_away(detail: impl Into<String>) -> Self {
-        Self { status: 503, title: "the store is not available", detail: detail.into() }
+        Self::of(SendProblemKind::StoreAway, detail)
     }
 }
 

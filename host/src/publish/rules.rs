@@ -164,6 +164,7 @@ mod tests {
 
     use super::*;
     use crate::config::MessageSchema;
+    use crate::publish::receipt::SendProblemKind;
 
     fn draft(topic: &str, body: &'static str) -> Draft {
         Draft { topic: topic.into(), type_name: "T".into(), body: Bytes::from(body), ..Draft::default() }
@@ -185,9 +186,9 @@ mod tests {
         }
     }
 
-    fn refused(draft: Draft) -> (u16, String) {
+    fn refused(draft: Draft) -> (SendProblemKind, String) {
         let problem = rules().check_emission(draft).unwrap_err();
-        (problem.status, problem.detail)
+        (problem.kind, problem.detail)
     }
 
     /// A handler published against the schema, without a type, with a line
@@ -195,8 +196,8 @@ mod tests {
     #[test]
     fn what_a_handler_publishes_keeps_to_the_rules_of_every_door() {
         assert_eq!(rules().check_emission(draft("order", r#"{"id":1}"#)), Ok(()));
-        let (status, why) = refused(draft("order", "{}"));
-        assert!(status == 422 && why.contains("/required"), "{why}");
+        let (kind, why) = refused(draft("order", "{}"));
+        assert!(kind == SendProblemKind::BreaksSchema && why.contains("/required"), "{why}");
         let (_, why) = refused(Draft { type_name: String::new(), ..draft("stock", "{}") });
         assert!(why.contains("it has no type"), "{why}");
         let (_, why) = refused(Draft { type_name: "a\nb".into(), ..draft("stock", "{}") });
@@ -209,13 +210,16 @@ mod tests {
     fn a_tombstone_has_no_body_that_a_schema_could_refuse() {
         let tombstone = Draft { is_tombstone: true, key: Some(Bytes::from("k")), ..draft("order", "") };
         assert_eq!(rules().check_emission(tombstone), Ok(()));
-        assert_eq!(refused(draft("order", "")).0, 422, "an empty body is one");
+        assert_eq!(refused(draft("order", "")).0, SendProblemKind::BreaksSchema, "an empty body is one");
     }
 
     #[test]
     fn only_a_name_beside_a_bound_or_present_topic_is_that_of_a_companion() {
-        let (status, why) = refused(draft("order.broadcast", "{}"));
-        assert!(status == 400 && why.contains("publish on \"order\" with kind \"broadcast\""), "{why}");
+        let (kind, why) = refused(draft("order.broadcast", "{}"));
+        assert!(
+            kind == SendProblemKind::Invalid && why.contains("publish on \"order\" with kind \"broadcast\""),
+            "{why}"
+        );
         assert_eq!(rules().check_emission(draft("news.broadcast", "{}")), Ok(()));
         let rules = rules();
         rules.learn_companions(["news".to_owned()]);
@@ -233,7 +237,7 @@ mod tests {
         assert_eq!(rules.check_emission(large()), Ok(()), "nothing is known of it yet");
         rules.learn_limits([("small".to_owned(), 2_000)]);
         let problem = rules.check_emission(large()).unwrap_err();
-        assert!(problem.status == 413 && problem.detail.contains("at most"), "{problem:?}");
+        assert!(problem.kind == SendProblemKind::TooLarge && problem.detail.contains("at most"), "{problem:?}");
         assert_eq!(rules.check_emission(Draft { topic: "other".into(), ..large() }), Ok(()));
         rules.learn_limits([("small".to_owned(), 10 << 20)]);
         assert_eq!(rules.max_bytes("small"), MAX_MESSAGE_BYTES, "no more than is handed to the client");

@@ -58,7 +58,7 @@ impl Defaults {
         problem: &Problem,
     ) -> Option<Box<Draft>> {
         let topic = self.topic(topic);
-        let fault = Refusal { status: problem.status, title: "invalid message", detail: problem.detail.clone() };
+        let fault = Refusal::invalid(problem.detail.clone());
         valid_topic(&topic).then(|| {
             Box::new(Draft {
                 topic,

@@ -23,7 +23,7 @@ use crate::api::auth::{As, Caller, Publisher};
 use crate::api::intake;
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
-use crate::api::ports::{Draft, OUTBOX_IDS, Receipt, Refusal};
+use crate::api::ports::{Draft, OUTBOX_IDS, Receipt, Refusal, SendProblemKind};
 use crate::api::problem::Problem;
 use crate::store::SentBy;
 
@@ -230,7 +230,20 @@ impl From<Receipt> for ReceiptView {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self::new(status, refusal.title, refusal.detail)
+        let (status, title) = match refusal.kind {
+            SendProblemKind::Invalid => (StatusCode::BAD_REQUEST, "invalid message"),
+            SendProblemKind::TooManyTransactions => (StatusCode::TOO_MANY_REQUESTS, "too many transactions"),
+            SendProblemKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "message too large"),
+            SendProblemKind::BreaksSchema => (StatusCode::UNPROCESSABLE_ENTITY, "body breaks the schema"),
+            SendProblemKind::RefusedByKafka => (StatusCode::UNPROCESSABLE_ENTITY, "kafka refuses the message"),
+            SendProblemKind::CheckUrlNotAllowed => (StatusCode::UNPROCESSABLE_ENTITY, "check_url not allowed"),
+            SendProblemKind::IdTaken => (StatusCode::CONFLICT, "id is taken"),
+            SendProblemKind::IdReserved => (StatusCode::CONFLICT, "id is reserved"),
+            SendProblemKind::Cancelled => (StatusCode::CONFLICT, "cancelled"),
+            SendProblemKind::UndeliveredFull => (StatusCode::SERVICE_UNAVAILABLE, "too much is undelivered"),
+            SendProblemKind::StoreAway => (StatusCode::SERVICE_UNAVAILABLE, "the store is not available"),
+            SendProblemKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
+        };
+        Self::new(status, title, refusal.detail)
     }
 }

@@ -122,7 +122,7 @@ impl ports::SenderPort for Fake {
     async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
         let receipts = drafts.iter().enumerate().map(|(at, draft)| {
             let id = draft.id.clone().unwrap_or_else(|| format!("made-{at}"));
-            let invalid = Refusal { status: 400, title: "invalid message", detail: "topic \"\" is not valid".into() };
+            let invalid = Refusal::invalid("topic \"\" is not valid");
             let problem = draft.fault.clone().or_else(|| draft.topic.is_empty().then_some(invalid));
             let failed = problem.is_some() || draft.topic == "down";
             let state = if failed { State::SendFail } else { State::Committed };
@@ -136,8 +136,7 @@ impl ports::SenderPort for Fake {
 
     /// Refuses the topic `missing`.
     async fn refuses_topic(&self, topic: &str) -> Option<Refusal> {
-        let detail = || format!("topic {topic} does not exist");
-        (topic == "missing").then(|| Refusal { status: 422, title: "kafka refuses the message", detail: detail() })
+        (topic == "missing").then(|| Refusal::refused(format!("topic {topic} does not exist")))
     }
 }
 

@@ -14,15 +14,13 @@ use serde_json::Value;
 use super::source::{SourceRow, SourceTime};
 use crate::kafka::record::{Record, shard_of};
 use crate::publish::cut;
-use crate::publish::draft::{Draft, OUTBOX_IDS, SendProblem, valid_id, valid_topic};
+use crate::publish::draft::{Draft, OUTBOX_IDS, SendProblem, SendProblemKind, valid_id, valid_topic};
 use crate::publish::header_rules::{header_value, take_content_type};
 use crate::store::undelivered::NewUndelivered;
 use crate::store::{SHARDS, SentBy};
 
 /// The media type of a body whose headers do not name one.
 const JSON: &str = "application/json";
-/// The status of a problem that another message has the id of this one.
-const ID_IS_TAKEN: u16 = 409;
 /// What the names of the headers begin with that hold columns which no message
 /// could be made of.
 const UNREAD_PREFIX: &str = "courier_outbox_";
@@ -171,7 +169,13 @@ pub(super) fn refused(
     now: Timestamp,
 ) -> BadRow {
     let column = match column_at_fault(&content, now) {
-        _ if problem.status == ID_IS_TAKEN => "id",
+        _ if matches!(
+            problem.kind,
+            SendProblemKind::IdTaken | SendProblemKind::IdReserved | SendProblemKind::Cancelled
+        ) =>
+        {
+            "id"
+        }
         // Whether a name is that of a companion depends on what is bound.
         "body" if problem.detail.starts_with("topic ") => "topic",
         column => column,

@@ -162,7 +162,7 @@ impl Acceptor {
                 if let Some(unsaid) = said::again("accepting messages failed") {
                     tracing::error!(%error, unsaid, "accepting messages failed");
                 }
-                let problem = SendProblem { status: 500, title: "internal error", detail: error.to_string() };
+                let problem = SendProblem::internal(error.to_string());
                 ids.into_iter().map(|id| Receipt::failed(id.unwrap_or_else(new_id), problem.clone())).collect()
             }
         }
