@@ -2,9 +2,9 @@
 //!
 //! With `each = true` every address that the name of a service has is a listener
 //! of its own. One host at a time pushes to an address, as long as it holds the
-//! lease on it. [`share`] decides which addresses a host has. Both dialects call it
-//! in the transaction that writes the leases and under a lock of the group, so that
-//! no two hosts decide at once.
+//! lease on it. [`share`] decides which addresses a host has. The store calls it in
+//! the transaction that writes the leases and under a lock of the group, so that no
+//! two hosts decide at once.
 //!
 //! The lease keeps hosts from taking an address from one another. What an earlier
 //! holder writes late is refused by the epoch, as it is for every position.

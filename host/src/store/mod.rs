@@ -12,8 +12,8 @@
 //! - Every update names the state it expects and checks its row count.
 //!
 //! Each part of the host has a trait of its own, in the file of its subject, and
-//! [`Store`] is the sum of them. Both dialects implement a trait in the file of
-//! the same name, next to its SQL. Read [`rows`] for the shapes, then [`Store`].
+//! [`Store`] is the sum of them. Its verbs stand next to their SQL in a file of the
+//! same name: in [`shared`] if one SQL serves both dialects, else in each. Read [`rows`] for the shapes, then [`Store`].
 
 mod accept;
 pub mod address_leases;

@@ -37,6 +37,7 @@ fn shared_row(row: &PgRow) -> Result<SharedRow, StoreError> {
         }
         match value.type_info().name() {
             "BOOL" => row.try_get::<bool, _>(at).map(|flag| SqlCell::Number(flag.into())),
+            "INT2" => row.try_get::<i16, _>(at).map(|number| SqlCell::Number(number.into())),
             "INT4" => row.try_get::<i32, _>(at).map(|number| SqlCell::Number(number.into())),
             "INT8" => row.try_get(at).map(SqlCell::Number),
             "BYTEA" => row.try_get(at).map(SqlCell::Bytes),
@@ -73,6 +74,11 @@ impl StoreDialect for PostgresStore {
 
     async fn begin_writing(&self) -> Result<Self::Writing, StoreError> {
         self.begin_tx().await
+    }
+
+    async fn begin_for_group(&self, group: &str) -> Result<(Self::Writing, i64), StoreError> {
+        let group = self.groups.id(&self.pool, group).await?;
+        Ok((self.begin_tx().await?, group.into()))
     }
 
     async fn commit_writing(writing: Self::Writing) -> Result<(), StoreError> {

@@ -16,7 +16,6 @@
 //! Read [`settle`] first: it is what nearly all of the time goes to.
 
 mod accept;
-mod address_leases;
 mod attempts;
 mod audits;
 mod broadcast;

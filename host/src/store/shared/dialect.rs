@@ -39,6 +39,12 @@ pub(in crate::store) trait StoreDialect: Send + Sync + 'static {
     /// Begins a transaction that writes.
     async fn begin_writing(&self) -> Result<Self::Writing, StoreError>;
 
+    /// Begins a transaction that writes for a group, and returns the group's number. A
+    /// new name gets one: in the transaction where one connection writes, and before it
+    /// where several do, since two hosts that stored the same names in their
+    /// transactions would wait for each other.
+    async fn begin_for_group(&self, group: &str) -> Result<(Self::Writing, i64), StoreError>;
+
     /// Commits. The error tells a commit that failed from one whose answer was lost.
     async fn commit_writing(writing: Self::Writing) -> Result<(), StoreError>;
 

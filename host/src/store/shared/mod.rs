@@ -4,6 +4,7 @@
 //! file here, over [`StoreDialect`](dialect::StoreDialect). A verb that is hot, or
 //! that needs another statement or index in each dialect, stands in the dialects.
 
+mod address_leases;
 pub(super) mod dialect;
 mod node_bindings;
 pub(super) mod outbox;

@@ -3,8 +3,9 @@
 //! A statement numbers its parameters as PostgreSQL does (`$1`), which SQLite
 //! understands. Three things are written in one way here and run in another by a
 //! dialect: `courier_now()` is the store's clock, `each($1)` the items of a list,
-//! and `FOR SHARE` is left out where one connection writes. The columns of a row
-//! are read from left to right, so that they need no names.
+//! and locks of rows (`FOR SHARE`, `FOR UPDATE`, `FOR NO KEY UPDATE`) are left out
+//! where one connection writes. The columns of a row are read from left to right, so
+//! that they need no names.
 
 use std::borrow::Cow;
 use std::time::Duration;

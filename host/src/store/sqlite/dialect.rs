@@ -8,17 +8,24 @@ use sqlx::{Arguments, AssertSqlSafe, Row as _, SqliteConnection, TypeInfo, Value
 
 use super::columns::{json, now};
 use super::error::{commit_fault, fault};
+use super::groups::group_number;
 use super::writing::Writing;
 use super::{SqliteStore, audits};
 use crate::store::StoreError;
 use crate::store::shared::dialect::{StatementConnection, StoreDialect};
 use crate::store::shared::statement::{SharedRow, SqlCell, SqlValue, Statement};
 
+/// Locks of rows, which SQLite does not have: one connection writes at a time.
+const ROW_LOCKS: [&str; 3] = [" FOR SHARE", " FOR UPDATE", " FOR NO KEY UPDATE"];
+
 /// The statement in SQLite's words, and its values. The time of now is one more
 /// value, since the host's clock is the store's.
 fn translated(statement: Statement<'_>) -> Result<(String, SqliteArguments), StoreError> {
     let Statement { sql, mut values } = statement;
-    let mut sql = sql.replace("each(", "SELECT value FROM json_each(").replace(" FOR SHARE", "");
+    let mut sql = sql.replace("each(", "SELECT value FROM json_each(");
+    for lock in ROW_LOCKS {
+        sql = sql.replace(lock, "");
+    }
     if sql.contains("courier_now()") {
         values.push(SqlValue::from(now().0));
         sql = sql.replace("courier_now()", &format!("${}", values.len()));
@@ -79,6 +86,12 @@ impl StoreDialect for SqliteStore {
 
     async fn begin_writing(&self) -> Result<Writing, StoreError> {
         self.connections.write().await
+    }
+
+    async fn begin_for_group(&self, group: &str) -> Result<(Writing, i64), StoreError> {
+        let mut writing = self.connections.write().await?;
+        let group = group_number(&mut writing, group).await?;
+        Ok((writing, group))
     }
 
     async fn commit_writing(writing: Writing) -> Result<(), StoreError> {

@@ -11,7 +11,6 @@
 //! is in `migrations`.
 
 mod accept;
-mod address_leases;
 mod attempts;
 mod audits;
 mod broadcast;
