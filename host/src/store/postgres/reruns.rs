@@ -10,6 +10,7 @@ use super::error::at_statement;
 use super::settle_open::{Class, Deltas, PEOPLE};
 use super::{PostgresStore, audits, bounded, commit};
 use crate::store::handled_sets::IN_SET;
+use crate::store::shared::broadcast::refuse_gone_listener;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryKey, GiveUp, GiveUpStore, RerunStore, StoreError};
 
@@ -31,7 +32,7 @@ async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result<(), StoreE
         .await
         .map_err(at_statement)?
         .ok_or_else(|| unknown(delivery))?;
-    super::broadcast::refuse_gone_listener(&mut tx, delivery).await?;
+    refuse_gone_listener(&mut *tx, delivery).await?;
     let asked_at = asking_time(&mut tx).await?;
     let mut deltas = Deltas::default();
     let one = std::slice::from_ref(delivery);
@@ -70,7 +71,7 @@ async fn mark_given_up(store: &PostgresStore, delivery: &DeliveryKey, give_up: &
         .await
         .map_err(at_statement)?
         .ok_or_else(|| unknown(delivery))?;
-    super::broadcast::refuse_gone_listener(&mut tx, delivery).await?;
+    refuse_gone_listener(&mut *tx, delivery).await?;
     let asked_at = asking_time(&mut tx).await?;
     let marked = sqlx::query(
         "UPDATE open_delivery SET asked_at = $3, give_up_reason = $4, give_up_letter = $5

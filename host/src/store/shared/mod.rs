@@ -5,6 +5,7 @@
 //! that needs another statement or index in each dialect, stands in the dialects.
 
 mod address_leases;
+pub(super) mod broadcast;
 pub(super) mod dialect;
 mod node_bindings;
 pub(super) mod outbox;

@@ -13,6 +13,7 @@ use super::columns::{expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::{SqliteStore, audits};
 use crate::store::handled_sets::IN_SET;
+use crate::store::shared::broadcast::refuse_gone_listener;
 use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryKey, GiveUp, GiveUpStore, RerunStore, StoreError};
@@ -26,7 +27,7 @@ impl RerunStore for SqliteStore {
             Some(DeliveryTable::Open) => wake_many(&mut tx, &[*delivery], asked_at).await?,
             Some(DeliveryTable::Final) => {
                 refuse_old_incarnation(&mut tx, delivery).await?;
-                super::broadcast::refuse_gone_listener(&mut tx, delivery).await?;
+                refuse_gone_listener(&mut *tx, delivery).await?;
                 reopen_many(&mut tx, &[*delivery], asked_at).await?;
             }
             None => return Err(absent(&mut tx, delivery).await?),
@@ -48,7 +49,7 @@ impl GiveUpStore for SqliteStore {
             None => return Err(absent(&mut tx, delivery).await?),
         }
         refuse_old_incarnation(&mut tx, delivery).await?;
-        super::broadcast::refuse_gone_listener(&mut tx, delivery).await?;
+        refuse_gone_listener(&mut *tx, delivery).await?;
         let asked_at = asking_time(&mut tx).await?;
         let marked = sqlx::query(
             "UPDATE open_delivery SET asked_at = ?, give_up_reason = ?, give_up_letter = ?
