@@ -9,11 +9,12 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::columns::PgRowExt;
 use super::delayed::{DelayedColumns, due_columns};
 use super::error::at_statement;
-use super::identities::{IdentityColumns, lock_for_taking, reserved, stored_identity};
+use super::identities::{IdentityColumns, lock_for_taking, reserved};
 use super::messages::{message_row, record_of_message};
 use super::settle_rows::{OutboundColumns, insert_outbound};
 use super::{PostgresStore, commit, prompt};
 use crate::store::delayed::CANCELLED;
+use crate::store::shared::identities::stored_identity;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
     AcceptStore, Accepted, Identity, MessageRow, NewMessage, RefusedMessage, SentBy, SentMessage, StoreError,

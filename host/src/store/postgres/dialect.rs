@@ -1,8 +1,10 @@
 //! Shared statements on PostgreSQL.
 
+use std::borrow::Cow;
 use std::future::Future;
 
 use async_trait::async_trait;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::{Arguments, AssertSqlSafe, PgConnection, Row as _, Transaction, TypeInfo, ValueRef};
 
@@ -12,9 +14,19 @@ use crate::store::StoreError;
 use crate::store::shared::dialect::{StatementConnection, StoreDialect};
 use crate::store::shared::statement::{SharedRow, SqlCell, SqlValue, Statement};
 
+/// A statement in PostgreSQL's words.
+struct PgStatement {
+    sql: String,
+    arguments: PgArguments,
+    /// Whether the server keeps it prepared. A statement that is put together for one call
+    /// would push others out of the cache of its connection.
+    persistent: bool,
+}
+
 /// The statement in PostgreSQL's words, and its values.
-fn translated(statement: Statement<'_>) -> Result<(String, PgArguments), StoreError> {
-    let sql = statement.sql.replace("each(", "SELECT unnest(");
+fn translated(statement: Statement<'_>) -> Result<PgStatement, StoreError> {
+    let persistent = matches!(statement.sql, Cow::Borrowed(_));
+    let sql = without_index_hints(statement.sql.replace("each(", "SELECT unnest("));
     let mut arguments = PgArguments::default();
     for value in statement.values {
         let added = match value {
@@ -26,7 +38,18 @@ fn translated(statement: Statement<'_>) -> Result<(String, PgArguments), StoreEr
         };
         added.map_err(|error| StoreError::Data(error.to_string()))?;
     }
-    Ok((sql, arguments))
+    Ok(PgStatement { sql, arguments, persistent })
+}
+
+/// Leaves out ` INDEXED BY name`, which only SQLite knows.
+fn without_index_hints(mut sql: String) -> String {
+    const HINT: &str = " INDEXED BY ";
+    while let Some(from) = sql.find(HINT) {
+        let name = &sql[from + HINT.len()..];
+        let length = name.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(name.len());
+        sql.replace_range(from..from + HINT.len() + length, "");
+    }
+    sql
 }
 
 fn shared_row(row: &PgRow) -> Result<SharedRow, StoreError> {
@@ -51,14 +74,16 @@ fn shared_row(row: &PgRow) -> Result<SharedRow, StoreError> {
 #[async_trait]
 impl StatementConnection for PgConnection {
     async fn rows(&mut self, statement: Statement<'_>) -> Result<Vec<SharedRow>, StoreError> {
-        let (sql, arguments) = translated(statement)?;
-        let found = sqlx::query_with(AssertSqlSafe(sql), arguments).fetch_all(self).await.map_err(at_statement)?;
+        let PgStatement { sql, arguments, persistent } = translated(statement)?;
+        let query = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(persistent);
+        let found = query.fetch_all(self).await.map_err(at_statement)?;
         found.iter().map(shared_row).collect()
     }
 
     async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, StoreError> {
-        let (sql, arguments) = translated(statement)?;
-        let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(self).await.map_err(at_statement)?;
+        let PgStatement { sql, arguments, persistent } = translated(statement)?;
+        let query = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(persistent);
+        let done = query.execute(self).await.map_err(at_statement)?;
         Ok(done.rows_affected())
     }
 
@@ -70,6 +95,7 @@ impl StatementConnection for PgConnection {
 #[async_trait]
 impl StoreDialect for PostgresStore {
     type Connection = PgConnection;
+    type Reading = PoolConnection<Postgres>;
     type Writing = Transaction<'static, Postgres>;
 
     async fn begin_writing(&self) -> Result<Self::Writing, StoreError> {
@@ -85,13 +111,29 @@ impl StoreDialect for PostgresStore {
         commit(writing).await
     }
 
-    async fn read(&self, statement: Statement<'_>) -> Result<Vec<SharedRow>, StoreError> {
-        self.pool.acquire().await.map_err(at_statement)?.rows(statement).await
+    async fn begin_reading(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        self.pool.acquire().await.map_err(at_statement)
     }
 
     fn limited<T: Send>(
         verb: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> impl Future<Output = Result<T, StoreError>> + Send {
         bounded(verb)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_loses_its_index_hints_and_is_kept_prepared_unless_it_was_put_together() {
+        let written = Statement::new("SELECT a FROM t INDEXED BY t_b, u INDEXED BY u_c WHERE b IN (each($1))");
+        let PgStatement { sql, persistent, .. } = translated(written).unwrap();
+        assert_eq!((&*sql, persistent), ("SELECT a FROM t, u WHERE b IN (SELECT unnest($1))", true));
+        let mut put_together = Statement::new("SELECT a FROM t INDEXED BY t_b");
+        put_together.push(" LIMIT ").push_bind(1_i64);
+        let PgStatement { sql, persistent, .. } = translated(put_together).unwrap();
+        assert_eq!((&*sql, persistent), ("SELECT a FROM t LIMIT $1", false));
     }
 }

@@ -13,7 +13,7 @@ use sqlx::postgres::PgConnection;
 use super::columns::PgRowExt;
 use super::error::at_statement;
 use crate::store::shared::text::clean;
-use crate::store::{Identity, NewMessage, StoreError};
+use crate::store::{Identity, StoreError};
 
 /// The first key of the advisory locks.
 const IDENTITY_LOCK: i32 = 0x636f_7569;
@@ -38,12 +38,6 @@ impl<'i> FromIterator<&'i Identity> for IdentityColumns {
         }
         columns
     }
-}
-
-/// The identity of a message as it is stored.
-pub(super) fn stored_identity(message: &NewMessage) -> Identity {
-    let clean = |text: &str| clean(text).into_owned();
-    Identity { id: clean(&message.id), source: clean(&message.source), topic: clean(&message.topic) }
 }
 
 /// Locks identities against a transaction that reserves them. Several transactions may

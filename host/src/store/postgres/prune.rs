@@ -24,6 +24,7 @@ use super::{PostgresStore, bounded, commit, micros};
 use crate::said;
 use crate::store::minutes::MINUTES_KEPT;
 use crate::store::redrive::PLAN_KEPT;
+use crate::store::shared::half::abandon_unreachable;
 use crate::store::{PruneStore, StoreError};
 
 #[async_trait]
@@ -152,7 +153,10 @@ async fn prune(store: &PostgresStore, retention: Duration) -> Result<bool, Store
             }
         }
     }
-    more |= super::half::abandon_unreachable(store, cutoff, CHUNK).await?;
+    let mut tx = store.begin_tx().await?;
+    let abandoned = abandon_unreachable(&mut *tx, cutoff, CHUNK).await?;
+    commit(tx).await?;
+    more |= i64::try_from(abandoned).unwrap_or(CHUNK) >= CHUNK;
     for &statement in CHUNKS {
         let done = sqlx::query(statement).bind(cutoff).bind(CHUNK).execute(&store.pool).await.map_err(at_statement)?;
         more |= i64::try_from(done.rows_affected()).unwrap_or(CHUNK) >= CHUNK;

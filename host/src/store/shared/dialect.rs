@@ -33,6 +33,8 @@ pub(in crate::store) trait StatementConnection: Send {
 pub(in crate::store) trait StoreDialect: Send + Sync + 'static {
     /// A connection of the dialect.
     type Connection: StatementConnection;
+    /// A connection for statements that only read.
+    type Reading: DerefMut<Target = Self::Connection> + Send;
     /// A transaction that writes. It rolls back when it is dropped.
     type Writing: DerefMut<Target = Self::Connection> + Send;
 
@@ -48,8 +50,13 @@ pub(in crate::store) trait StoreDialect: Send + Sync + 'static {
     /// Commits. The error tells a commit that failed from one whose answer was lost.
     async fn commit_writing(writing: Self::Writing) -> Result<(), StoreError>;
 
+    /// Takes a connection for several statements that only read.
+    async fn begin_reading(&self) -> Result<Self::Reading, StoreError>;
+
     /// Runs a statement that only reads, and returns its rows.
-    async fn read(&self, statement: Statement<'_>) -> Result<Vec<SharedRow>, StoreError>;
+    async fn read(&self, statement: Statement<'_>) -> Result<Vec<SharedRow>, StoreError> {
+        self.begin_reading().await?.rows(statement).await
+    }
 
     /// Gives a verb up once it takes longer than a caller may be kept. A dialect
     /// without a network needs no limit.

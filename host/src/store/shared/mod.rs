@@ -7,6 +7,8 @@
 mod address_leases;
 pub(super) mod broadcast;
 pub(super) mod dialect;
+pub(super) mod half;
+pub(super) mod identities;
 mod node_bindings;
 pub(super) mod outbox;
 pub(super) mod paging;

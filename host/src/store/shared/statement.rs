@@ -1,11 +1,12 @@
 //! Statements that are the same in both dialects, and the rows that they return.
 //!
 //! A statement numbers its parameters as PostgreSQL does (`$1`), which SQLite
-//! understands. Three things are written in one way here and run in another by a
+//! understands. Four things are written in one way here and run in another by a
 //! dialect: `courier_now()` is the store's clock, `each($1)` the items of a list,
-//! and locks of rows (`FOR SHARE`, `FOR UPDATE`, `FOR NO KEY UPDATE`) are left out
-//! where one connection writes. The columns of a row are read from left to right, so
-//! that they need no names.
+//! locks of rows (`FOR SHARE`, `FOR UPDATE`, `FOR NO KEY UPDATE`, `SKIP LOCKED`) are
+//! left out where one connection writes, and `INDEXED BY` is left out where the
+//! server chooses the index. The columns of a row are read from left to right, so that
+//! they need no names.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -182,6 +183,11 @@ impl SharedRow {
     /// A flag.
     pub(in crate::store) fn flag(&mut self) -> Result<bool, StoreError> {
         Ok(self.number::<i64>()? != 0)
+    }
+
+    /// A flag that may be absent.
+    pub(in crate::store) fn flag_option(&mut self) -> Result<Option<bool>, StoreError> {
+        Ok(self.number_option::<i64>()?.map(|flag| flag != 0))
     }
 
     /// A time.

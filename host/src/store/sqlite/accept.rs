@@ -18,9 +18,10 @@ use super::bulk::Bulk;
 use super::columns::{expect_rows, json, now};
 use super::delayed::{Waiting, due_at, write_delayed};
 use super::error::{commit_fault, fault};
-use super::identities::{KnownIdentity, KnownMessage, identity_columns, known, stored_identity};
+use super::identities::{KnownIdentity, KnownMessage, identity_columns, known};
 use super::messages::message_of;
 use super::script::Script;
+use crate::store::shared::identities::stored_identity;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{
     AcceptStore, Accepted, Identity, NewMessage, NewOutbound, RefusedMessage, SentBy, SentMessage, StoreError,

@@ -3,8 +3,9 @@
 use std::future::Future;
 
 use async_trait::async_trait;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, AssertSqlSafe, Row as _, SqliteConnection, TypeInfo, ValueRef};
+use sqlx::{Arguments, AssertSqlSafe, Row as _, Sqlite, SqliteConnection, TypeInfo, ValueRef};
 
 use super::columns::{json, now};
 use super::error::{commit_fault, fault};
@@ -16,7 +17,7 @@ use crate::store::shared::dialect::{StatementConnection, StoreDialect};
 use crate::store::shared::statement::{SharedRow, SqlCell, SqlValue, Statement};
 
 /// Locks of rows, which SQLite does not have: one connection writes at a time.
-const ROW_LOCKS: [&str; 3] = [" FOR SHARE", " FOR UPDATE", " FOR NO KEY UPDATE"];
+const ROW_LOCKS: [&str; 4] = [" FOR SHARE", " FOR UPDATE", " FOR NO KEY UPDATE", " SKIP LOCKED"];
 
 /// The statement in SQLite's words, and its values. The time of now is one more
 /// value, since the host's clock is the store's.
@@ -82,6 +83,7 @@ impl StatementConnection for SqliteConnection {
 #[async_trait]
 impl StoreDialect for SqliteStore {
     type Connection = SqliteConnection;
+    type Reading = PoolConnection<Sqlite>;
     type Writing = Writing;
 
     async fn begin_writing(&self) -> Result<Writing, StoreError> {
@@ -98,13 +100,26 @@ impl StoreDialect for SqliteStore {
         writing.commit().await.map_err(commit_fault)
     }
 
-    async fn read(&self, statement: Statement<'_>) -> Result<Vec<SharedRow>, StoreError> {
-        self.connections.readers.acquire().await.map_err(fault)?.rows(statement).await
+    async fn begin_reading(&self) -> Result<PoolConnection<Sqlite>, StoreError> {
+        self.connections.readers.acquire().await.map_err(fault)
     }
 
     fn limited<T: Send>(
         verb: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> impl Future<Output = Result<T, StoreError>> + Send {
         verb
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_loses_its_locks_of_rows_and_gets_the_time_as_its_last_value() {
+        let statement = "SELECT a FROM t INDEXED BY t_a WHERE at < courier_now() AND b = $1 FOR UPDATE SKIP LOCKED";
+        let (sql, arguments) = translated(Statement::new(statement).bind(1_i64)).unwrap();
+        assert_eq!(sql, "SELECT a FROM t INDEXED BY t_a WHERE at < $2 AND b = $1");
+        assert_eq!(arguments.len(), 2);
     }
 }

@@ -8,17 +8,11 @@ use sqlx::SqliteConnection;
 use super::columns::{Columns, json};
 use super::error::fault;
 use crate::store::shared::text::clean;
-use crate::store::{Identity, NewMessage, SentBy, StoreError};
+use crate::store::{Identity, SentBy, StoreError};
 
 /// The columns of an identity.
 pub(super) fn identity_columns(message: &Identity) -> (Cow<'_, str>, Cow<'_, str>, Cow<'_, str>) {
     (clean(&message.id), clean(&message.source), clean(&message.topic))
-}
-
-/// The identity of a message as it is stored.
-pub(super) fn stored_identity(message: &NewMessage) -> Identity {
-    let clean = |text: &str| clean(text).into_owned();
-    Identity { id: clean(&message.id), source: clean(&message.source), topic: clean(&message.topic) }
 }
 
 /// What the store has under an identity. One of the two is there, or both: a message that

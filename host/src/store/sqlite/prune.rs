@@ -12,6 +12,7 @@ use super::columns::{Columns, json, now};
 use super::error::{commit_fault, fault};
 use crate::store::minutes::MINUTES_KEPT;
 use crate::store::redrive::PLAN_KEPT;
+use crate::store::shared::half::abandon_unreachable;
 use crate::store::{PruneStore, StoreError};
 
 /// Most rows of each kind that one call removes. Settles wait for it meanwhile, so a chunk
@@ -164,7 +165,7 @@ async fn prune_messages(tx: &mut SqliteConnection, old: &[i64]) -> Result<bool, 
 /// Removes transactions that ended, whose messages have rows of their own, and abandons those
 /// whose check URL did not answer all the time.
 async fn prune_halves(tx: &mut SqliteConnection, before: Timestamp) -> Result<bool, StoreError> {
-    let abandoned = super::half::abandon_unreachable(tx, before, CHUNK_ROWS).await?;
+    let abandoned = abandon_unreachable(tx, before.0, super::slices::rows(CHUNK_ROWS)).await?;
     let removed = sqlx::query(
         "DELETE FROM half_message WHERE id IN (SELECT id FROM half_message WHERE ended_at < ? ORDER BY ended_at LIMIT ?)",
     )
