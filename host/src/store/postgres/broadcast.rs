@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use super::PostgresStore;
 use super::claim::close_open;
-use super::columns::PgRowExt;
+use super::columns::{PgRowExt, group_id};
 use super::error::at_statement;
 use super::positions::insert_lost;
 use crate::store::broadcast::UNHEARD;
@@ -33,8 +33,7 @@ impl ListenerDialect for PostgresStore {
         position: PositionId,
         why: &str,
     ) -> Result<(), StoreError> {
-        let group = i32::try_from(group).map_err(|_| StoreError::Bug(format!("no group has the number {group}")))?;
-        close_open(connection, group, position.0, None, why).await.map(drop)
+        close_open(connection, group_id(group)?, position.0, None, why).await.map(drop)
     }
 
     async fn record_lost(

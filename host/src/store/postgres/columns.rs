@@ -63,6 +63,11 @@ pub(super) fn verdict(code: i16) -> Result<Verdict, StoreError> {
     Verdict::from_code(code).ok_or_else(|| StoreError::Bug(format!("a row holds the unknown verdict {code}")))
 }
 
+/// The number of a group as its column holds it.
+pub(super) fn group_id(group: i64) -> Result<i32, StoreError> {
+    i32::try_from(group).map_err(|_| StoreError::Bug(format!("no group has the number {group}")))
+}
+
 /// Reads a count from its column.
 pub(super) fn count(stored: i32) -> u32 {
     u32::try_from(stored).unwrap_or(0)

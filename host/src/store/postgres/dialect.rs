@@ -11,8 +11,14 @@ use sqlx::{Arguments, AssertSqlSafe, PgConnection, Row as _, Transaction, TypeIn
 use super::error::at_statement;
 use super::{PostgresStore, audits, bounded, commit};
 use crate::store::StoreError;
+use crate::store::audits::AuditEntry;
 use crate::store::shared::dialect::{StatementConnection, StoreDialect};
 use crate::store::shared::statement::{SharedRow, SqlCell, SqlValue, Statement};
+
+/// Columns that have other names here than in SQLite, whose names the statements have in
+/// braces.
+const OTHER_NAMES: [(&str, &str); 4] =
+    [("{actor}", "by"), ("{redrive}", "redrive_id"), ("{position}", "position_id"), ("{offset}", "record_offset")];
 
 /// A statement in PostgreSQL's words.
 struct PgStatement {
@@ -26,7 +32,10 @@ struct PgStatement {
 /// The statement in PostgreSQL's words, and its values.
 fn translated(statement: Statement<'_>) -> Result<PgStatement, StoreError> {
     let persistent = matches!(statement.sql, Cow::Borrowed(_));
-    let sql = without_index_hints(statement.sql.replace("each(", "SELECT unnest("));
+    let mut sql = without_index_hints(statement.sql.replace("each(", "SELECT unnest("));
+    for (written, name) in OTHER_NAMES {
+        sql = sql.replace(written, name);
+    }
     let mut arguments = PgArguments::default();
     for value in statement.values {
         let added = match value {
@@ -87,8 +96,8 @@ impl StatementConnection for PgConnection {
         Ok(done.rows_affected())
     }
 
-    async fn note(&mut self) -> Result<(), StoreError> {
-        audits::note(self).await
+    async fn note_as(&mut self, tell: impl for<'e> FnOnce(&'e mut AuditEntry) + Send) -> Result<(), StoreError> {
+        audits::note_as(self, tell).await
     }
 }
 
@@ -128,9 +137,9 @@ mod tests {
 
     #[test]
     fn a_statement_loses_its_index_hints_and_is_kept_prepared_unless_it_was_put_together() {
-        let written = Statement::new("SELECT a FROM t INDEXED BY t_b, u INDEXED BY u_c WHERE b IN (each($1))");
+        let written = Statement::new("SELECT {actor} FROM t INDEXED BY t_b, u INDEXED BY u_c WHERE b IN (each($1))");
         let PgStatement { sql, persistent, .. } = translated(written).unwrap();
-        assert_eq!((&*sql, persistent), ("SELECT a FROM t, u WHERE b IN (SELECT unnest($1))", true));
+        assert_eq!((&*sql, persistent), ("SELECT by FROM t, u WHERE b IN (SELECT unnest($1))", true));
         let mut put_together = Statement::new("SELECT a FROM t INDEXED BY t_b");
         put_together.push(" LIMIT ").push_bind(1_i64);
         let PgStatement { sql, persistent, .. } = translated(put_together).unwrap();

@@ -1,63 +1,33 @@
-//! Writing the plan of a redrive.
+//! Writing the items of a plan.
 
 use courier_core::status::State;
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::query_builder::QueryBuilder;
 
-use super::columns::{PgRowExt, stored};
+use super::columns::PgRowExt;
 use super::error::at_statement;
-use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId, Unfinished, check_room};
+use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId};
 use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryFilter, StoreError};
 
-/// Writes a plan with its items.
-pub(super) async fn write(tx: &mut PgConnection, group: i32, plan: &NewRedrive) -> Result<RedriveId, StoreError> {
-    let row = sqlx::query(
-        "SELECT count(*), count(*) FILTER (WHERE by = $2) FROM redrive WHERE group_id = $1 AND state IN (1, 2, 3)",
-    )
-    .bind(group)
-    .bind(clean(&plan.by))
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(at_statement)?;
-    let unfinished = Unfinished { of_all: row.take(0)?, of_token: row.take(1)? };
-    check_room(plan.filter.group.as_deref().unwrap_or_default(), &unfinished)?;
-    let row = sqlx::query(
-        "INSERT INTO redrive (group_id, topic, asked_for, replay, rate, state, matched, truncated, by, created_at)
-         VALUES ($1, $2, $3, $4, $5, 1, 0, false, $6, courier_now()) RETURNING id",
-    )
-    .bind(group)
-    .bind(plan.filter.topic.as_deref().map(clean))
-    .bind(clean(&plan.asked_for))
-    .bind(plan.ranges.is_some())
-    .bind(stored(plan.rate))
-    .bind(clean(&plan.by))
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(at_statement)?;
-    let id: i64 = row.take(0)?;
-    let (matched, truncated) = match &plan.ranges {
-        Some(ranges) => {
-            let positions: Vec<i64> = ranges.iter().map(|range| range.position.0).collect();
-            let from: Vec<i64> = ranges.iter().map(|range| range.from.0).collect();
-            let to: Vec<i64> = ranges.iter().map(|range| range.to.0).collect();
-            (replayed(tx, id, &positions, &from, &to).await?, false)
-        }
-        None => {
-            let (rows, cut) = found(tx, id, group, &plan.filter).await?;
-            let (bits, more) = super::handled_sets::plan(tx, id, group, &plan.filter, rows).await?;
-            (rows + bits, cut || more)
-        }
-    };
-    sqlx::query("UPDATE redrive SET matched = $2, truncated = $3 WHERE id = $1")
-        .bind(id)
-        .bind(i64::try_from(matched).unwrap_or(i64::MAX))
-        .bind(truncated)
-        .execute(tx)
-        .await
-        .map_err(at_statement)?;
-    Ok(RedriveId(id))
+/// Inserts the items of a plan. Returns how many there are and whether more matched than a
+/// plan holds.
+pub(super) async fn insert(
+    tx: &mut PgConnection,
+    group: i32,
+    RedriveId(id): RedriveId,
+    plan: &NewRedrive,
+) -> Result<(u64, bool), StoreError> {
+    if let Some(ranges) = &plan.ranges {
+        let positions: Vec<i64> = ranges.iter().map(|range| range.position.0).collect();
+        let from: Vec<i64> = ranges.iter().map(|range| range.from.0).collect();
+        let to: Vec<i64> = ranges.iter().map(|range| range.to.0).collect();
+        return Ok((replayed(tx, id, &positions, &from, &to).await?, false));
+    }
+    let (rows, cut) = found(tx, id, group, &plan.filter).await?;
+    let (bits, more) = super::handled_sets::plan(tx, id, group, &plan.filter, rows).await?;
+    Ok((rows + bits, cut || more))
 }
 
 /// Inserts an item for every offset of the ranges. Whether its record exists is known only

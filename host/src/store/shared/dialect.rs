@@ -7,6 +7,7 @@ use async_trait::async_trait;
 
 use super::statement::{SharedRow, Statement};
 use crate::store::StoreError;
+use crate::store::audits::AuditEntry;
 
 /// A connection of a dialect that runs shared statements.
 #[async_trait]
@@ -19,7 +20,13 @@ pub(in crate::store) trait StatementConnection: Send {
 
     /// Appends the audit entry of the verb, if it runs for a person. It is the last
     /// statement of its transaction.
-    async fn note(&mut self) -> Result<(), StoreError>;
+    async fn note(&mut self) -> Result<(), StoreError> {
+        self.note_as(|_| ()).await
+    }
+
+    /// Does what [`note`](Self::note) does, and lets the transaction complete the entry
+    /// with what its caller could not know.
+    async fn note_as(&mut self, tell: impl for<'e> FnOnce(&'e mut AuditEntry) + Send) -> Result<(), StoreError>;
 
     /// Runs a statement that has one row at most.
     async fn row(&mut self, statement: Statement<'_>) -> Result<Option<SharedRow>, StoreError> {

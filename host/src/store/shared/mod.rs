@@ -1,8 +1,10 @@
 //! What both dialects share.
 //!
 //! A verb whose statement and columns are the same in both is written once, in a
-//! file here, over [`StoreDialect`](dialect::StoreDialect). A verb that is hot, or
-//! that needs another statement or index in each dialect, stands in the dialects.
+//! file here, over [`StoreDialect`](dialect::StoreDialect). What such a verb needs
+//! differently in each dialect is a small trait in its file, such as
+//! [`HalfDialect`](half::HalfDialect). A verb that is hot, or that needs another
+//! statement or index in each dialect, stands in the dialects.
 
 mod address_leases;
 pub(super) mod broadcast;
@@ -12,6 +14,7 @@ pub(super) mod identities;
 mod node_bindings;
 pub(super) mod outbox;
 pub(super) mod paging;
+pub(super) mod redrive;
 mod sessions;
 pub(super) mod statement;
 pub(super) mod tables;

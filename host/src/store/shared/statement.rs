@@ -1,12 +1,13 @@
 //! Statements that are the same in both dialects, and the rows that they return.
 //!
 //! A statement numbers its parameters as PostgreSQL does (`$1`), which SQLite
-//! understands. Four things are written in one way here and run in another by a
+//! understands. Five things are written in one way here and run in another by a
 //! dialect: `courier_now()` is the store's clock, `each($1)` the items of a list,
 //! locks of rows (`FOR SHARE`, `FOR UPDATE`, `FOR NO KEY UPDATE`, `SKIP LOCKED`) are
-//! left out where one connection writes, and `INDEXED BY` is left out where the
-//! server chooses the index. The columns of a row are read from left to right, so that
-//! they need no names.
+//! left out where one connection writes, `INDEXED BY` is left out where the server
+//! chooses the index, and a name in braces (`{actor}`) is that of a column with another
+//! name in one of them. The columns of a row are read from left to right, so that they
+//! need no names.
 
 use std::borrow::Cow;
 use std::time::Duration;

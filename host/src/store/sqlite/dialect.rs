@@ -13,17 +13,19 @@ use super::groups::group_number;
 use super::writing::Writing;
 use super::{SqliteStore, audits};
 use crate::store::StoreError;
+use crate::store::audits::AuditEntry;
 use crate::store::shared::dialect::{StatementConnection, StoreDialect};
 use crate::store::shared::statement::{SharedRow, SqlCell, SqlValue, Statement};
 
 /// Locks of rows, which SQLite does not have: one connection writes at a time.
-const ROW_LOCKS: [&str; 4] = [" FOR SHARE", " FOR UPDATE", " FOR NO KEY UPDATE", " SKIP LOCKED"];
+const ROW_LOCKS: [&str; 5] = [" FOR SHARE", " FOR UPDATE OF r", " FOR UPDATE", " FOR NO KEY UPDATE", " SKIP LOCKED"];
 
 /// The statement in SQLite's words, and its values. The time of now is one more
 /// value, since the host's clock is the store's.
 fn translated(statement: Statement<'_>) -> Result<(String, SqliteArguments), StoreError> {
     let Statement { sql, mut values } = statement;
-    let mut sql = sql.replace("each(", "SELECT value FROM json_each(");
+    // The names in braces are those of this dialect.
+    let mut sql = sql.replace("each(", "SELECT value FROM json_each(").replace(['{', '}'], "");
     for lock in ROW_LOCKS {
         sql = sql.replace(lock, "");
     }
@@ -75,8 +77,8 @@ impl StatementConnection for SqliteConnection {
         Ok(done.rows_affected())
     }
 
-    async fn note(&mut self) -> Result<(), StoreError> {
-        audits::note(self).await
+    async fn note_as(&mut self, tell: impl for<'e> FnOnce(&'e mut AuditEntry) + Send) -> Result<(), StoreError> {
+        audits::note_as(self, tell).await
     }
 }
 
@@ -117,9 +119,10 @@ mod tests {
 
     #[test]
     fn a_statement_loses_its_locks_of_rows_and_gets_the_time_as_its_last_value() {
-        let statement = "SELECT a FROM t INDEXED BY t_a WHERE at < courier_now() AND b = $1 FOR UPDATE SKIP LOCKED";
+        let statement =
+            "SELECT {actor} FROM t INDEXED BY t_a WHERE at < courier_now() AND b = $1 FOR UPDATE SKIP LOCKED";
         let (sql, arguments) = translated(Statement::new(statement).bind(1_i64)).unwrap();
-        assert_eq!(sql, "SELECT a FROM t INDEXED BY t_a WHERE at < $2 AND b = $1");
+        assert_eq!(sql, "SELECT actor FROM t INDEXED BY t_a WHERE at < $2 AND b = $1");
         assert_eq!(arguments.len(), 2);
     }
 }

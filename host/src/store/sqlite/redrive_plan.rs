@@ -1,61 +1,30 @@
-//! Writing the plan of a redrive.
+//! Writing the items of a plan.
 
 use courier_core::status::State;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::columns::{json, now};
+use super::columns::json;
 use super::error::fault;
-use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId, Unfinished, check_room};
+use crate::store::redrive::{MAX_PLAN_SCAN, MAX_PLANNED, NewRedrive, RedriveId};
 use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryFilter, StoreError};
 
-/// Writes a plan with its items.
-pub(super) async fn write(tx: &mut SqliteConnection, plan: &NewRedrive) -> Result<RedriveId, StoreError> {
-    let name = plan.filter.group.as_deref().unwrap_or_default();
-    let group = super::groups::group_number(tx, name).await?;
-    let (of_all, of_token) = sqlx::query_as(
-        "SELECT count(*), count(*) FILTER (WHERE actor = ?2) FROM redrive WHERE group_id = ?1 AND state IN (1, 2, 3)",
-    )
-    .bind(group)
-    .bind(clean(&plan.by))
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(fault)?;
-    check_room(name, &Unfinished { of_all, of_token })?;
-    let id: i64 = sqlx::query_scalar(
-        "INSERT INTO redrive (group_id, topic, asked_for, replay, rate, state, matched, truncated, actor, created_at)
-         VALUES (?, ?, ?, ?, ?, 1, 0, 0, ?, ?) RETURNING id",
-    )
-    .bind(group)
-    .bind(plan.filter.topic.as_deref().map(clean))
-    .bind(clean(&plan.asked_for))
-    .bind(i64::from(plan.ranges.is_some()))
-    .bind(plan.rate)
-    .bind(clean(&plan.by))
-    .bind(now().0)
-    .fetch_one(&mut *tx)
-    .await
-    .map_err(fault)?;
-    let (matched, truncated) = match &plan.ranges {
-        Some(ranges) => {
-            let ranges: Vec<_> = ranges.iter().map(|range| (range.position.0, range.from.0, range.to.0)).collect();
-            (replayed(tx, id, &json(&ranges)?).await?, false)
-        }
-        None => {
-            let (rows, cut) = found(tx, id, group, &plan.filter).await?;
-            let (bits, more) = super::handled_sets::plan(tx, id, group, &plan.filter, rows).await?;
-            (rows + bits, cut || more)
-        }
-    };
-    sqlx::query("UPDATE redrive SET matched = ?2, truncated = ?3 WHERE id = ?1")
-        .bind(id)
-        .bind(i64::try_from(matched).unwrap_or(i64::MAX))
-        .bind(i64::from(truncated))
-        .execute(tx)
-        .await
-        .map_err(fault)?;
-    Ok(RedriveId(id))
+/// Inserts the items of a plan. Returns how many there are and whether more matched than a
+/// plan holds.
+pub(super) async fn insert(
+    tx: &mut SqliteConnection,
+    group: i64,
+    RedriveId(id): RedriveId,
+    plan: &NewRedrive,
+) -> Result<(u64, bool), StoreError> {
+    if let Some(ranges) = &plan.ranges {
+        let ranges: Vec<_> = ranges.iter().map(|range| (range.position.0, range.from.0, range.to.0)).collect();
+        return Ok((replayed(tx, id, &json(&ranges)?).await?, false));
+    }
+    let (rows, cut) = found(tx, id, group, &plan.filter).await?;
+    let (bits, more) = super::handled_sets::plan(tx, id, group, &plan.filter, rows).await?;
+    Ok((rows + bits, cut || more))
 }
 
 /// Inserts an item for every offset of the ranges. Whether its record exists is known only when
