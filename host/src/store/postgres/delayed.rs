@@ -17,8 +17,9 @@ use super::error::at_statement;
 use super::identities::IdentityColumns;
 use super::messages::{MESSAGE_COLUMNS, message_row};
 use super::shards::shard_columns;
-use super::{PostgresStore, SLICE_ROWS, audits, bounded, commit, micros};
+use super::{PostgresStore, SLICE_ROWS, bounded, commit, micros};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled};
+use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::shared::paging::no_cursor;
 use crate::store::shared::text::clean;
 use crate::store::{
@@ -239,7 +240,7 @@ async fn cancel(store: &PostgresStore, message: &Identity) -> Result<MessageRow,
         return Err(StoreError::Conflict(not_cancelled(&row)));
     }
     if waited {
-        audits::note(&mut tx).await?;
+        tx.note().await?;
     }
     commit(tx).await?;
     Ok(row)

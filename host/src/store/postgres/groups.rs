@@ -5,7 +5,8 @@ use sqlx::postgres::PgRow;
 
 use super::columns::PgRowExt;
 use super::error::at_statement;
-use super::{PostgresStore, audits, bounded, commit, prompt};
+use super::{PostgresStore, bounded, commit, prompt};
+use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::shared::text::clean;
 use crate::store::{GroupStore, GroupTotals, StoreError};
 
@@ -66,7 +67,7 @@ async fn set_paused(store: &PostgresStore, group: &str, why: Option<&str>) -> Re
     };
     let mut tx = store.begin_tx().await?;
     query.execute(&mut *tx).await.map_err(at_statement)?;
-    audits::note(&mut tx).await?;
+    tx.note().await?;
     commit(tx).await
 }
 

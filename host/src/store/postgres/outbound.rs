@@ -14,8 +14,9 @@ use super::columns::{PgRowExt, count};
 use super::error::at_statement;
 use super::messages::{MESSAGE_COLUMNS, message_row};
 use super::shards::shard_columns;
-use super::{PostgresStore, audits, bounded, commit, prompt, relayed};
+use super::{PostgresStore, bounded, commit, prompt, relayed};
 use crate::store::delayed::{is_cancelled, not_resent};
+use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::shared::text::clean;
 use crate::store::{ChosenPartition, Identity, OutboundRow, OutboundStore, Relayed, StoreError};
 
@@ -257,6 +258,6 @@ async fn resend(store: &PostgresStore, message: &Identity) -> Result<(), StoreEr
     .execute(&mut *tx)
     .await
     .map_err(at_statement)?;
-    audits::note(&mut tx).await?;
+    tx.note().await?;
     commit(tx).await
 }

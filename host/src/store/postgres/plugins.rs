@@ -9,7 +9,8 @@ use sqlx::postgres::PgRow;
 
 use super::columns::PgRowExt;
 use super::error::at_statement;
-use super::{PostgresStore, audits, bounded, commit};
+use super::{PostgresStore, bounded, commit};
+use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{NewVersion, PluginRow, PluginStore, StoreError, VersionRow, WriterId};
 
@@ -102,7 +103,7 @@ async fn put_version(store: &PostgresStore, version: &NewVersion) -> Result<Vers
     .fetch_one(&mut *tx)
     .await
     .map_err(at_statement)?;
-    audits::note_as(&mut tx, |deed| deed.detail.clone_from(&version.digest)).await?;
+    tx.note_as(|deed| deed.detail.clone_from(&version.digest)).await?;
     commit(tx).await?;
     version_row(&row)
 }
@@ -176,7 +177,7 @@ async fn activate(store: &PostgresStore, plugin: &str, digest: &str, by: &str) -
         .execute(&mut *tx)
         .await
         .map_err(at_statement)?;
-    audits::note(&mut tx).await?;
+    tx.note().await?;
     commit(tx).await
 }
 

@@ -8,9 +8,10 @@ use sqlx::postgres::PgConnection;
 use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use super::settle_open::{Class, Deltas, PEOPLE};
-use super::{PostgresStore, audits, bounded, commit};
+use super::{PostgresStore, bounded, commit};
 use crate::store::handled_sets::IN_SET;
 use crate::store::shared::broadcast::refuse_gone_listener;
+use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryKey, GiveUp, GiveUpStore, RerunStore, StoreError};
 
@@ -52,7 +53,7 @@ async fn ask(store: &PostgresStore, delivery: &DeliveryKey) -> Result<(), StoreE
         }
     }
     deltas.write(&mut tx, PEOPLE).await?;
-    audits::note(&mut tx).await?;
+    tx.note().await?;
     commit(tx).await
 }
 
@@ -106,7 +107,7 @@ async fn mark_given_up(store: &PostgresStore, delivery: &DeliveryKey, give_up: &
     if !position.take::<bool>("current")? {
         return Err(StoreError::Conflict(format!("the topic of delivery {} was created anew", name(delivery))));
     }
-    audits::note(&mut tx).await?;
+    tx.note().await?;
     commit(tx).await
 }
 

@@ -11,8 +11,9 @@ use super::open_rows::open_row;
 use super::positions::{cut_lost, insert_lost};
 use super::reruns::{asking_time, reopen_many};
 use super::settle_open::{Deltas, PEOPLE};
-use super::{PostgresStore, audits, bounded, commit};
+use super::{PostgresStore, bounded, commit};
 use crate::store::seek::{MAX_SOUGHT, SeekMove, SeekStore};
+use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::{DeliveryKey, OpenRow, PositionId, StoreError};
 
 #[async_trait]
@@ -103,7 +104,7 @@ async fn seek(store: &PostgresStore, moves: &[SeekMove], why: &str) -> Result<Ve
     let at = asking_time(&mut tx).await?;
     reopen_many(&mut tx, &again, at, &mut deltas).await?;
     deltas.write(&mut tx, PEOPLE).await?;
-    audits::note(&mut tx).await?;
+    tx.note().await?;
     commit(tx).await?;
     Ok(before)
 }

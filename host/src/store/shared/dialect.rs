@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::statement::{SharedRow, Statement};
 use crate::store::StoreError;
-use crate::store::audits::AuditEntry;
+use crate::store::audits::{AuditEntry, deed};
 
 /// A connection of a dialect that runs shared statements.
 #[async_trait]
@@ -26,7 +26,14 @@ pub(in crate::store) trait StatementConnection: Send {
 
     /// Does what [`note`](Self::note) does, and lets the transaction complete the entry
     /// with what its caller could not know.
-    async fn note_as(&mut self, tell: impl for<'e> FnOnce(&'e mut AuditEntry) + Send) -> Result<(), StoreError>;
+    async fn note_as(&mut self, tell: impl for<'e> FnOnce(&'e mut AuditEntry) + Send) -> Result<(), StoreError> {
+        let Some(mut deed) = deed() else { return Ok(()) };
+        tell(&mut deed);
+        self.append_entry(&deed).await
+    }
+
+    /// Appends an entry to the audit log and its chain.
+    async fn append_entry(&mut self, deed: &AuditEntry) -> Result<(), StoreError>;
 
     /// Runs a statement that has one row at most.
     async fn row(&mut self, statement: Statement<'_>) -> Result<Option<SharedRow>, StoreError> {

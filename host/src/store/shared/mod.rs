@@ -7,6 +7,7 @@
 //! statement or index in each dialect, stands in the dialects.
 
 mod address_leases;
+pub(super) mod audits;
 pub(super) mod broadcast;
 pub(super) mod dialect;
 pub(super) mod half;

@@ -7,14 +7,15 @@ use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::{Arguments, QueryBuilder, Sqlite, SqliteConnection};
 
+use super::SqliteStore;
 use super::bulk::Bulk;
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::identities::identity_columns;
 use super::messages::{MESSAGE_COLUMNS, message_of, message_row};
 use super::slices::{ListPlace, Slice, end_of_slice, merge, rows, share, start};
-use super::{SqliteStore, audits};
 use crate::store::delayed::{CANCELLED, MOVE_ROWS, MOVE_SHARD_ROWS, is_cancelled, not_cancelled, whole_millisecond};
+use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::shared::text::clean;
 use crate::store::{
     DelayedFilter, DelayedStore, Due, Identity, Listing, MessageRow, Moved, NewMessage, NewOutbound, Page, StoreError,
@@ -152,7 +153,7 @@ impl DelayedStore for SqliteStore {
             return Err(StoreError::Conflict(not_cancelled(&row)));
         }
         if record.is_some() {
-            audits::note(&mut tx).await?;
+            tx.note().await?;
         }
         tx.commit().await.map_err(commit_fault)?;
         Ok(row)

@@ -77,8 +77,8 @@ impl StatementConnection for SqliteConnection {
         Ok(done.rows_affected())
     }
 
-    async fn note_as(&mut self, tell: impl for<'e> FnOnce(&'e mut AuditEntry) + Send) -> Result<(), StoreError> {
-        audits::note_as(self, tell).await
+    async fn append_entry(&mut self, deed: &AuditEntry) -> Result<(), StoreError> {
+        audits::append(self, deed).await
     }
 }
 

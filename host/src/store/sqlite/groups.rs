@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use courier_core::status::State;
 use sqlx::SqliteConnection;
 
+use super::SqliteStore;
 use super::columns::{Columns, now};
 use super::error::{commit_fault, fault};
-use super::{SqliteStore, audits};
+use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::shared::text::clean;
 use crate::store::{GroupStore, GroupTotals, StoreError};
 
@@ -67,7 +68,7 @@ impl GroupStore for SqliteStore {
             None => sqlx::query("DELETE FROM group_pause WHERE group_id = ?").bind(group),
         };
         statement.execute(&mut *tx).await.map_err(fault)?;
-        audits::note(&mut tx).await?;
+        tx.note().await?;
         tx.commit().await.map_err(commit_fault)
     }
 

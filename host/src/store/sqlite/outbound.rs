@@ -11,13 +11,14 @@ use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::{QueryBuilder, Sqlite};
 
+use super::SqliteStore;
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::identities::identity_columns;
 use super::messages::message_of;
 use super::shards::held_shards;
-use super::{SqliteStore, audits};
 use crate::store::delayed::{is_cancelled, not_resent};
+use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::shared::text::clean;
 use crate::store::{ChosenPartition, Identity, OutboundRow, OutboundStore, Relayed, StoreError};
 
@@ -215,7 +216,7 @@ impl OutboundStore for SqliteStore {
         .await
         .map_err(fault)?;
         expect_rows("marking a message as being sent again", 1, changed.rows_affected())?;
-        audits::note(&mut tx).await?;
+        tx.note().await?;
         tx.commit().await.map_err(commit_fault)
     }
 }

@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::SqliteStore;
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
-use super::{SqliteStore, audits};
+use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::shared::text::{clean, clean_opt};
 use crate::store::{NewVersion, PluginRow, PluginStore, StoreError, VersionRow, WriterId};
 
@@ -58,7 +59,7 @@ impl PluginStore for SqliteStore {
         .await
         .map_err(fault)?;
         let row = version_row(&mut Columns::of(&row))?;
-        audits::note_as(&mut tx, |deed| deed.detail.clone_from(&version.digest)).await?;
+        tx.note_as(|deed| deed.detail.clone_from(&version.digest)).await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(row)
     }
@@ -137,7 +138,7 @@ impl PluginStore for SqliteStore {
             .execute(&mut *tx)
             .await
             .map_err(fault)?;
-        audits::note(&mut tx).await?;
+        tx.note().await?;
         tx.commit().await.map_err(commit_fault)
     }
 

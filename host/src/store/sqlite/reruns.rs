@@ -9,11 +9,12 @@ use courier_core::message::Timestamp;
 use courier_core::status::State;
 use sqlx::SqliteConnection;
 
+use super::SqliteStore;
 use super::columns::{expect_rows, json, now};
 use super::error::{commit_fault, fault};
-use super::{SqliteStore, audits};
 use crate::store::handled_sets::IN_SET;
 use crate::store::shared::broadcast::refuse_gone_listener;
+use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::shared::tables::DeliveryTable;
 use crate::store::shared::text::clean;
 use crate::store::{DeliveryKey, GiveUp, GiveUpStore, RerunStore, StoreError};
@@ -32,7 +33,7 @@ impl RerunStore for SqliteStore {
             }
             None => return Err(absent(&mut tx, delivery).await?),
         }
-        audits::note(&mut tx).await?;
+        tx.note().await?;
         tx.commit().await.map_err(commit_fault)
     }
 }
@@ -64,7 +65,7 @@ impl GiveUpStore for SqliteStore {
         .await
         .map_err(fault)?;
         expect_rows("giving a delivery up", 1, marked.rows_affected())?;
-        audits::note(&mut tx).await?;
+        tx.note().await?;
         tx.commit().await.map_err(commit_fault)
     }
 }

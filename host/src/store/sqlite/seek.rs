@@ -4,13 +4,14 @@ use async_trait::async_trait;
 use courier_core::message::Offset;
 use sqlx::SqliteConnection;
 
+use super::SqliteStore;
 use super::columns::{Columns, expect_rows, json, now};
 use super::error::{commit_fault, fault};
 use super::open_rows::{open_row, select_open};
 use super::positions::{cut_lost, record_lost};
 use super::reruns::{asking_time, is_current, reopen_many};
-use super::{SqliteStore, audits};
 use crate::store::seek::{MAX_SOUGHT, SeekMove, SeekStore};
+use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::{DeliveryKey, OpenRow, PositionId, StoreError};
 
 #[async_trait]
@@ -23,7 +24,7 @@ impl SeekStore for SqliteStore {
         }
         let at = asking_time(&mut tx).await?;
         reopen_many(&mut tx, &again, at).await?;
-        audits::note(&mut tx).await?;
+        tx.note().await?;
         tx.commit().await.map_err(commit_fault)?;
         Ok(before)
     }
