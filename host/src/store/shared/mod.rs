@@ -15,6 +15,7 @@ pub(super) mod identities;
 mod node_bindings;
 pub(super) mod outbox;
 pub(super) mod paging;
+pub(super) mod plugins;
 pub(super) mod redrive;
 mod sessions;
 pub(super) mod statement;
