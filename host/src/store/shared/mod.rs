@@ -13,6 +13,7 @@ pub(super) mod dialect;
 pub(super) mod half;
 pub(super) mod identities;
 mod node_bindings;
+pub(super) mod nodes;
 pub(super) mod outbox;
 pub(super) mod paging;
 pub(super) mod plugins;
