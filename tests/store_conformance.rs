@@ -212,6 +212,7 @@ on_both_dialects! {
         an_address_whose_lease_is_over_goes_to_another_host
         the_addresses_of_two_services_are_apart
         broadcasts_that_nobody_heard_are_told
+        what_was_heard_of_a_former_topic_does_not_count
         what_was_handled_is_found_within_the_window;
     asking:
         an_open_delivery_that_is_asked_for_is_due

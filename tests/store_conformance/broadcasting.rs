@@ -152,10 +152,9 @@ pub async fn a_listener_that_catches_up_goes_on_where_it_was(database: Database)
     assert!(store.listen_only("host-1", &[]).await.unwrap().is_empty());
 }
 
-pub async fn broadcasts_that_nobody_heard_are_told(database: Database) {
-    let store = database.open().await;
-    store.listen(&wish("host-1", HOUR, false, 5)).await.unwrap();
-    let sent = |id: &str, topic: &str, offset: i64| NewMessage {
+/// A broadcast that is in Kafka.
+fn sent(id: &str, topic: &str, offset: i64) -> NewMessage {
+    NewMessage {
         kind: "broadcast",
         topic: topic.to_owned(),
         state: State::Committed,
@@ -165,7 +164,12 @@ pub async fn broadcasts_that_nobody_heard_are_told(database: Database) {
         record: None,
         outbound: None,
         ..message(id, None, None)
-    };
+    }
+}
+
+pub async fn broadcasts_that_nobody_heard_are_told(database: Database) {
+    let store = database.open().await;
+    store.listen(&wish("host-1", HOUR, false, 5)).await.unwrap();
     let before = store.ping().await.unwrap();
     store.accept(&[sent("heard", TOPIC, 5), sent("unheard", "nobodys", 5), sent("too early", TOPIC, 4)]).await.unwrap();
     assert!(store.unheard(before, None, 10).await.unwrap().is_empty(), "nobody has looked yet");
@@ -181,6 +185,31 @@ pub async fn broadcasts_that_nobody_heard_are_told(database: Database) {
     assert_eq!((of(&told[0].topic).await, of("another").await), (named, 0));
     let later = store.ping().await.unwrap().after(HOUR);
     assert!(store.unheard(later, None, 10).await.unwrap().is_empty());
+}
+
+/// On SQLite, what a listener that ended had heard of a former topic hid that nobody heard a
+/// broadcast of the topic that was created anew.
+pub async fn what_was_heard_of_a_former_topic_does_not_count(database: Database) {
+    let store = database.open().await;
+    store.listen(&wish("host-1", HOUR, false, 5)).await.unwrap();
+    let writer = join(&store, "host-1").await;
+    let of_former = ClaimRequest {
+        listener: Some("host-1".to_owned()),
+        topic_id: "companion-1".to_owned(),
+        ..request(writer, GROUP, 0)
+    };
+    let former = store.claim(&of_former).await.unwrap();
+    store.skip_lost(former.position, former.epoch, former.next, Offset(50), "it was skipped").await.unwrap();
+    let anew = ClaimRequest { topic_id: "companion-2".to_owned(), log_end: Offset(8), ..of_former };
+    assert_eq!(store.claim(&anew).await.unwrap().next, Offset(0));
+    let ended = store.listen_only("host-1", &[]).await.unwrap();
+    let ended_at = ended[0].gone.as_ref().expect("it has ended").0;
+    assert_eq!(store.listeners().await.unwrap()[0].gone.as_ref().map(|gone| gone.0), Some(ended_at));
+
+    let before = store.ping().await.unwrap();
+    store.accept(&[sent("unheard", TOPIC, 10)]).await.unwrap();
+    store.judge_broadcasts(10).await.unwrap();
+    assert_eq!(store.unheard(before, None, 10).await.unwrap().len(), 1);
 }
 
 pub async fn what_was_handled_is_found_within_the_window(database: Database) {

@@ -58,12 +58,17 @@ impl ListenerDialect for SqliteStore {
         }
         let mut tx = self.connections.write().await?;
         // A listener without a position in the partition begins at its first offset, since
-        // the partition was added after the listener.
+        // the partition was added after the listener. What it heard of a former topic of
+        // the name does not count.
         let rows = sqlx::query(
             "UPDATE message SET heard = EXISTS (
                  SELECT 1 FROM listener l LEFT JOIN position p
                      ON p.group_id = l.group_id AND p.topic = l.topic AND p.listener = l.node
-                         AND p.partition = message.partition
+                         AND p.partition = message.partition AND NOT p.gone
+                         AND NOT EXISTS (SELECT 1 FROM position n
+                                         WHERE n.group_id = p.group_id AND n.topic = p.topic
+                                             AND n.partition = p.partition AND n.listener = p.listener
+                                             AND n.incarnation > p.incarnation)
                  WHERE l.topic = message.topic AND coalesce(p.heard_from, 0) <= message.offset
                      AND (l.gone_at IS NULL OR p.next > message.offset))
              WHERE seq IN (SELECT value FROM json_each(?)) AND heard IS NULL AND state = 2
