@@ -15,7 +15,7 @@ pub use crate::app::readiness_report::{Degraded, Note, ReadinessReport};
 pub use crate::app::seek::{MovedPosition, SeekRequest, SeekTo};
 pub use crate::app::upload_plugin::Uploaded;
 pub use crate::publish::draft::{
-    Draft, OUTBOX_IDS, Receipt, SendProblem as Refusal, SendProblemKind, reserved_header, valid_topic,
+    Draft, OUTBOX_IDS, Receipt, SendProblem, SendProblemKind, reserved_header, valid_topic,
 };
 pub use crate::publish::header_rules::{self, BASE64};
 pub use crate::publish::transactions::EndedBy;
@@ -28,7 +28,7 @@ pub trait SenderPort: Send + Sync + 'static {
     async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt>;
 
     /// Why no message can be sent to a topic, as far as is known now.
-    async fn refuses_topic(&self, topic: &str) -> Option<Refusal>;
+    async fn refuses_topic(&self, topic: &str) -> Option<SendProblem>;
 }
 
 /// Half messages.

@@ -48,6 +48,14 @@ pub enum SendProblemKind {
     Internal,
 }
 
+impl SendProblemKind {
+    /// Whether the identity of the message is not free.
+    #[must_use]
+    pub fn is_of_identity(self) -> bool {
+        matches!(self, Self::IdTaken | Self::IdReserved | Self::Cancelled)
+    }
+}
+
 /// Why a message was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendProblem {

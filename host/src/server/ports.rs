@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 use crate::api::auth::TokenSpec;
 use crate::api::ports::{
-    self, BindingView, BuiltinPlugin, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, Refusal,
-    SeekRequest, Uploaded,
+    self, BindingView, BuiltinPlugin, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, SeekRequest,
+    SendProblem, Uploaded,
 };
 use crate::api::problem::Problem;
 use crate::app::groups::RunningGroups;
@@ -61,7 +61,7 @@ impl ports::SenderPort for SenderAdapter {
         self.0.accept(drafts).await
     }
 
-    async fn refuses_topic(&self, topic: &str) -> Option<Refusal> {
+    async fn refuses_topic(&self, topic: &str) -> Option<SendProblem> {
         self.0.refuses_topic(topic).await
     }
 }

@@ -7,7 +7,7 @@ use axum::http::HeaderMap;
 use bytes::Bytes;
 use courier_core::message::{Header, Timestamp};
 
-use crate::api::ports::{Draft, Refusal, reserved_header, valid_topic};
+use crate::api::ports::{Draft, SendProblem, reserved_header, valid_topic};
 use crate::api::problem::Problem;
 use crate::rfc3339;
 
@@ -58,7 +58,7 @@ impl Defaults {
         problem: &Problem,
     ) -> Option<Box<Draft>> {
         let topic = self.topic(topic);
-        let fault = Refusal::invalid(problem.detail.clone());
+        let fault = SendProblem::invalid(problem.detail.clone());
         valid_topic(&topic).then(|| {
             Box::new(Draft {
                 topic,

@@ -23,7 +23,7 @@ use crate::api::auth::{As, Caller, Publisher};
 use crate::api::intake;
 use crate::api::openapi::Problems;
 use crate::api::params::Params;
-use crate::api::ports::{Draft, OUTBOX_IDS, Receipt, Refusal, SendProblemKind};
+use crate::api::ports::{Draft, OUTBOX_IDS, Receipt, SendProblem, SendProblemKind};
 use crate::api::problem::Problem;
 use crate::store::SentBy;
 
@@ -228,9 +228,9 @@ impl From<Receipt> for ReceiptView {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        let (status, title) = match refusal.kind {
+impl From<SendProblem> for Problem {
+    fn from(problem: SendProblem) -> Self {
+        let (status, title) = match problem.kind {
             SendProblemKind::Invalid => (StatusCode::BAD_REQUEST, "invalid message"),
             SendProblemKind::TooManyTransactions => (StatusCode::TOO_MANY_REQUESTS, "too many transactions"),
             SendProblemKind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "message too large"),
@@ -244,6 +244,6 @@ impl From<Refusal> for Problem {
             SendProblemKind::StoreAway => (StatusCode::SERVICE_UNAVAILABLE, "the store is not available"),
             SendProblemKind::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
         };
-        Self::new(status, title, refusal.detail)
+        Self::new(status, title, problem.detail)
     }
 }

@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 
 use super::rows::message;
 use crate::api::ports::{
-    self, BindingView, Draft, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, Receipt, Refusal,
-    SeekRequest, Uploaded,
+    self, BindingView, Draft, EndedBy, MovedPosition, OutboxView, RawRecord, ReadinessReport, Receipt, SeekRequest,
+    SendProblem, Uploaded,
 };
 use crate::api::problem::Problem;
 use crate::kafka::record::Record;
@@ -122,7 +122,7 @@ impl ports::SenderPort for Fake {
     async fn send(&self, drafts: Vec<Draft>) -> Vec<Receipt> {
         let receipts = drafts.iter().enumerate().map(|(at, draft)| {
             let id = draft.id.clone().unwrap_or_else(|| format!("made-{at}"));
-            let invalid = Refusal::invalid("topic \"\" is not valid");
+            let invalid = SendProblem::invalid("topic \"\" is not valid");
             let problem = draft.fault.clone().or_else(|| draft.topic.is_empty().then_some(invalid));
             let failed = problem.is_some() || draft.topic == "down";
             let state = if failed { State::SendFail } else { State::Committed };
@@ -135,8 +135,8 @@ impl ports::SenderPort for Fake {
     }
 
     /// Refuses the topic `missing`.
-    async fn refuses_topic(&self, topic: &str) -> Option<Refusal> {
-        (topic == "missing").then(|| Refusal::refused(format!("topic {topic} does not exist")))
+    async fn refuses_topic(&self, topic: &str) -> Option<SendProblem> {
+        (topic == "missing").then(|| SendProblem::refused(format!("topic {topic} does not exist")))
     }
 }
 

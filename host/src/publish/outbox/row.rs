@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::source::{SourceRow, SourceTime};
 use crate::kafka::record::{Record, shard_of};
 use crate::publish::cut;
-use crate::publish::draft::{Draft, OUTBOX_IDS, SendProblem, SendProblemKind, valid_id, valid_topic};
+use crate::publish::draft::{Draft, OUTBOX_IDS, SendProblem, valid_id, valid_topic};
 use crate::publish::header_rules::{header_value, take_content_type};
 use crate::store::undelivered::NewUndelivered;
 use crate::store::{SHARDS, SentBy};
@@ -169,13 +169,7 @@ pub(super) fn refused(
     now: Timestamp,
 ) -> BadRow {
     let column = match column_at_fault(&content, now) {
-        _ if matches!(
-            problem.kind,
-            SendProblemKind::IdTaken | SendProblemKind::IdReserved | SendProblemKind::Cancelled
-        ) =>
-        {
-            "id"
-        }
+        _ if problem.kind.is_of_identity() => "id",
         // Whether a name is that of a companion depends on what is bound.
         "body" if problem.detail.starts_with("topic ") => "topic",
         column => column,

@@ -121,7 +121,7 @@ impl Transactions {
         let timeout = timeout.unwrap_or(TIMEOUT);
         refuse(None, wrong(&drafts, timeout))?;
         if let Some(url) = &check_url {
-            let allowed = self.urls.allow(url).map_err(|why| SendProblem::check_url_not_allowed(why));
+            let allowed = self.urls.allow(url).map_err(SendProblem::check_url_not_allowed);
             refuse(None, allowed.err())?;
         }
         let sender = drafts.first().and_then(|draft| Some(draft.sent_by.as_ref()?.sender.clone()));
