@@ -7,8 +7,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use courier::store::redrive::{MAX_PLAN_SCAN, NewRedrive};
+use courier::store::seek::SeekMove;
 use courier::store::{DeliveryFilter, StoreError};
-use courier_core::message::Timestamp;
+use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 use courier_tests::servers::postgres::WAITING_FOR_LOCKS;
 use sqlx::{Connection, PgConnection};
@@ -214,4 +215,22 @@ async fn handled_deliveries_are_planned_behind_those_of_other_groups() {
     let plan = NewRedrive { filter, ranges: None, asked_for: "{}".to_owned(), rate: 1, by: "ann".to_owned() };
     let row = store.plan_redrive(&plan).await.unwrap();
     assert_eq!((row.matched, row.truncated), (2, false));
+}
+
+/// Retention removed a delivery, but not yet its attempts, and a seek ran it anew: its first
+/// attempt met the number of the old one, and the store refused the outcome.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_that_retention_left_are_not_in_the_way_of_new_ones() {
+    let database = Database::create(Dialect::Postgres).await;
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(2, vec![failed(0), failed(1)]).await;
+    database.execute("DELETE FROM delivery WHERE record_offset = 0").await;
+    assert_eq!(owner.attempts(0).await.len(), 1, "its attempt is left");
+    let seek = [SeekMove { position: owner.claimed.position, to: Offset(0) }];
+    store.seek(&seek, "a seek").await.unwrap();
+    owner.claim_again().await;
+    owner.settle(1, vec![failed(0)]).await;
+    assert_eq!(owner.attempts(0).await.len(), 1);
+    assert_eq!(owner.attempts(1).await.len(), 1, "a delivery that runs again keeps its attempts");
 }

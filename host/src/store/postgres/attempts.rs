@@ -1,15 +1,39 @@
-//! Reading attempts: those that have rows, and those that only final rows contain.
+//! Attempts: those that have rows, and those that only final rows contain.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use courier_core::message::Offset;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use super::PostgresStore;
 use super::columns::{self, PgRowExt};
 use super::error::at_statement;
 use crate::store::{AttemptRow, DeliveryKey, PositionId, StoreError};
+
+/// Removes the attempts of deliveries without a row. Each range is a position, its first
+/// offset and the offset after its last.
+///
+/// Retention removes a delivery some time before its attempts. When a seek or a replay runs
+/// the delivery anew in between, the numbers of its new attempts would be taken, and the
+/// store would refuse its outcome.
+pub(super) async fn remove_left_over(tx: &mut PgConnection, ranges: &[(i64, i64, i64)]) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM attempt a USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS r (position_id, first, past)
+         WHERE a.position_id = r.position_id AND a.record_offset >= r.first AND a.record_offset < r.past
+             AND NOT EXISTS (SELECT FROM delivery d
+                 WHERE d.position_id = a.position_id AND d.record_offset = a.record_offset)
+             AND NOT EXISTS (SELECT FROM open_delivery o
+                 WHERE o.position_id = a.position_id AND o.record_offset = a.record_offset)",
+    )
+    .bind(ranges.iter().map(|range| range.0).collect::<Vec<_>>())
+    .bind(ranges.iter().map(|range| range.1).collect::<Vec<_>>())
+    .bind(ranges.iter().map(|range| range.2).collect::<Vec<_>>())
+    .execute(tx)
+    .await
+    .map_err(at_statement)?;
+    Ok(())
+}
 
 /// Reads the attempts that have rows. The last attempt of a delivery that was handled at
 /// once and logged nothing has none, and is read from its final row.

@@ -185,11 +185,13 @@ pub(super) async fn settled_from(
 
 /// Removes the offsets from `from` to below `to` from a position's set, so that they are
 /// received again as if for the first time. They no longer count as handled; a delivery
-/// that has a row as well is counted by the row. The caller has locked the position.
+/// that has a row as well is counted by the row. `ended` has the offsets with a final row.
+/// The caller has locked the position.
 pub(super) async fn forget(
     tx: &mut PgConnection,
     position: i64,
     (from, to): (Offset, Offset),
+    ended: Vec<Offset>,
     deltas: &mut Deltas,
 ) -> Result<(), StoreError> {
     // Retention takes no lock of the position: a segment that it removed meanwhile would be
@@ -200,7 +202,8 @@ pub(super) async fn forget(
     }
     let firsts: Vec<i64> = segments.iter().filter_map(|segment| segment.runs.first()).map(|at| at.0).collect();
     remove(tx, position, &firsts).await?;
-    let rows = with_rows(tx, position, from, to).await?;
+    let mut rows = ended;
+    rows.extend(open_between(tx, position, from, to).await?);
     let mut kept = SetColumns::default();
     for mut segment in segments {
         let gone = segment.runs.remove(from, to);
@@ -214,12 +217,15 @@ pub(super) async fn forget(
     Ok(())
 }
 
-/// Reads the offsets from `from` to below `to` that have a row.
-async fn with_rows(tx: &mut PgConnection, position: i64, from: Offset, to: Offset) -> Result<Vec<Offset>, StoreError> {
+/// Reads the offsets from `from` to below `to` that have an open row.
+async fn open_between(
+    tx: &mut PgConnection,
+    position: i64,
+    from: Offset,
+    to: Offset,
+) -> Result<Vec<Offset>, StoreError> {
     let rows = sqlx::query(
-        "SELECT record_offset FROM delivery WHERE position_id = $1 AND record_offset >= $2 AND record_offset < $3
-         UNION SELECT record_offset FROM open_delivery
-         WHERE position_id = $1 AND record_offset >= $2 AND record_offset < $3",
+        "SELECT record_offset FROM open_delivery WHERE position_id = $1 AND record_offset >= $2 AND record_offset < $3",
     )
     .bind(position)
     .bind(from.0)

@@ -239,6 +239,8 @@ async fn insert_new(
     if new.is_empty() {
         return Ok(());
     }
+    let ranges: Vec<_> = new.iter().map(|(key, _)| (key.position.0, key.offset.0, key.offset.0 + 1)).collect();
+    super::attempts::remove_left_over(tx, &ranges).await?;
     let (positions, offsets): (Vec<i64>, Vec<i64>) = new.iter().map(|(key, _)| (key.position.0, key.offset.0)).unzip();
     let nodes = {
         let known = store.words.known();

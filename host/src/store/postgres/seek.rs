@@ -77,7 +77,6 @@ async fn seek(store: &PostgresStore, moves: &[SeekMove], why: &str) -> Result<Ve
             continue;
         }
         cut_lost(&mut tx, one.position.0, one.to.0).await?;
-        super::handled_sets::forget(&mut tx, one.position.0, (one.to, Offset(*next)), &mut deltas).await?;
         // A delivery that ended above the old position does not run again; the next owner
         // knows it as settled.
         let ended = sqlx::query(
@@ -91,15 +90,16 @@ async fn seek(store: &PostgresStore, moves: &[SeekMove], why: &str) -> Result<Ve
         .fetch_all(&mut *tx)
         .await
         .map_err(at_statement)?;
-        for row in &ended {
-            again.push(DeliveryKey { position: one.position, offset: row.offset("record_offset")? });
-        }
+        let ended: Vec<Offset> = ended.iter().map(|row| row.offset("record_offset")).collect::<Result<_, _>>()?;
+        again.extend(ended.iter().map(|offset| DeliveryKey { position: one.position, offset: *offset }));
         if again.len() > MAX_SOUGHT as usize {
             return Err(StoreError::Conflict(format!(
                 "more than {MAX_SOUGHT} finished deliveries would run again at once: seek less far back, or one \
                  partition at a time, or replay the range in parts"
             )));
         }
+        super::handled_sets::forget(&mut tx, one.position.0, (one.to, Offset(*next)), ended, &mut deltas).await?;
+        super::attempts::remove_left_over(&mut tx, &[(one.position.0, one.to.0, *next)]).await?;
     }
     let at = asking_time(&mut tx).await?;
     reopen_many(&mut tx, &again, at, &mut deltas).await?;

@@ -212,8 +212,6 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Writes attempts. Retention removes a delivery before its attempts: when it runs anew in
-/// between, by a seek or a replay, its attempts take the place of those that are left.
 async fn insert_attempts(tx: &mut PgConnection, rows: &AttemptColumns<'_>) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
@@ -222,11 +220,7 @@ async fn insert_attempts(tx: &mut PgConnection, rows: &AttemptColumns<'_>) -> Re
         "INSERT INTO attempt (position_id, record_offset, number, node_id, version_id, started_at, finished_at, verdict,
              counted, reason, fingerprint, log)
          SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::integer[], $6::bigint[],
-             $7::bigint[], $8::smallint[], $9::boolean[], $10::text[], $11::text[], $12::text[])
-         ON CONFLICT (position_id, record_offset, number) DO UPDATE SET node_id = excluded.node_id,
-             version_id = excluded.version_id, started_at = excluded.started_at, finished_at = excluded.finished_at,
-             verdict = excluded.verdict, counted = excluded.counted, reason = excluded.reason,
-             fingerprint = excluded.fingerprint, log = excluded.log",
+             $7::bigint[], $8::smallint[], $9::boolean[], $10::text[], $11::text[], $12::text[])",
     ))
     .execute(tx)
     .await

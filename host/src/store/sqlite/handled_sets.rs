@@ -129,12 +129,13 @@ pub(super) async fn last_offset(connection: &mut SqliteConnection, position: i64
 
 /// Removes the offsets from `from` to below `to` from a position's set, so that they are
 /// received again as if for the first time. They no longer count as handled; a delivery
-/// that has a row as well is counted by the row.
+/// that has a row as well is counted by the row. `ended` has the offsets with a final row.
 pub(super) async fn forget(
     tx: &mut SqliteConnection,
     position: i64,
     from: Offset,
     to: Offset,
+    ended: Vec<Offset>,
 ) -> Result<(), StoreError> {
     let segments = between(tx, position, from.0, to.0).await?;
     if segments.is_empty() {
@@ -142,7 +143,8 @@ pub(super) async fn forget(
     }
     let firsts: Vec<i64> = segments.iter().filter_map(|segment| segment.runs.first()).map(|at| at.0).collect();
     remove(tx, position, &firsts).await?;
-    let rows = with_rows(tx, position, from, to).await?;
+    let mut rows = ended;
+    rows.extend(open_between(tx, position, from, to).await?);
     let (mut kept, mut counts) = (Vec::new(), Vec::new());
     for mut segment in segments {
         let gone = segment.runs.remove(from, to);
@@ -156,23 +158,21 @@ pub(super) async fn forget(
     count_no_more(tx, &counts).await
 }
 
-/// Reads the offsets from `from` to below `to` that have a row.
-async fn with_rows(
+/// Reads the offsets from `from` to below `to` that have an open row.
+async fn open_between(
     tx: &mut SqliteConnection,
     position: i64,
     from: Offset,
     to: Offset,
 ) -> Result<Vec<Offset>, StoreError> {
-    let offsets: Vec<i64> = sqlx::query_scalar(
-        "SELECT offset FROM delivery WHERE position = ?1 AND offset >= ?2 AND offset < ?3
-         UNION SELECT offset FROM open_delivery WHERE position = ?1 AND offset >= ?2 AND offset < ?3",
-    )
-    .bind(position)
-    .bind(from.0)
-    .bind(to.0)
-    .fetch_all(tx)
-    .await
-    .map_err(fault)?;
+    let offsets: Vec<i64> =
+        sqlx::query_scalar("SELECT offset FROM open_delivery WHERE position = ? AND offset >= ? AND offset < ?")
+            .bind(position)
+            .bind(from.0)
+            .bind(to.0)
+            .fetch_all(tx)
+            .await
+            .map_err(fault)?;
     Ok(offsets.into_iter().map(Offset).collect())
 }
 

@@ -84,7 +84,6 @@ async fn move_one(
         return Ok(Offset(next));
     }
     cut_lost(tx, one.position, one.to).await?;
-    super::handled_sets::forget(tx, one.position.0, one.to, Offset(next)).await?;
     // A delivery that ended above the old position does not run again; the next owner knows it
     // as settled.
     let offsets: Vec<i64> = sqlx::query_scalar(
@@ -94,11 +93,13 @@ async fn move_one(
     .bind(one.to.0)
     .bind(next)
     .bind(MAX_SOUGHT + 1)
-    .fetch_all(tx)
+    .fetch_all(&mut *tx)
     .await
     .map_err(fault)?;
-    again.extend(offsets.into_iter().map(|at| DeliveryKey { position: one.position, offset: Offset(at) }));
+    let ended: Vec<Offset> = offsets.into_iter().map(Offset).collect();
+    again.extend(ended.iter().map(|offset| DeliveryKey { position: one.position, offset: *offset }));
     too_many(again.len())?;
+    super::handled_sets::forget(tx, one.position.0, one.to, Offset(next), ended).await?;
     Ok(Offset(next))
 }
 
