@@ -196,16 +196,16 @@ pub(super) async fn accept_in(tx: &mut SqliteConnection, messages: &[NewMessage]
     let mut freed = Vec::new();
     let mut seen = HashSet::new();
     for (message, identity) in messages.iter().zip(&identities) {
-        // The first message of an identity is inserted, so that it alone may make room: a later
-        // one of the right sender would let in the first one of another.
-        if !seen.insert(identity) {
-            continue;
-        }
         let Some(KnownIdentity { message: Some(KnownMessage::Refused(digest, by)), reserved_by: None }) =
             known.get(identity)
         else {
             continue;
         };
+        // The first message of an identity is inserted, so that it alone may make room: a later
+        // one of the right sender would let in the first one of another.
+        if !seen.insert(identity) {
+            continue;
+        }
         // The same message that was refused before is refused again.
         let differs = digest.as_deref() != Some(message.digest.as_slice()) || !message.is_refused();
         if differs && SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) {
