@@ -233,8 +233,9 @@ pub async fn a_dead_letter_is_not_taken_for_its_message(database: Database) {
     assert_eq!(due(&store, &shards).await, ["m-1"]);
 }
 
-/// A handler may publish a message under the identity of one that is being sent: with
-/// PostgreSQL its row was taken for the sender's, and its message was never sent.
+/// A handler may publish a message under the identity of a message that its sender's host is
+/// sending. PostgreSQL took the handler's outbound row for the sender's and deleted it, so
+/// that the handler's message never reached Kafka.
 pub async fn a_handlers_row_is_not_taken_for_a_senders_message(database: Database) {
     let store = database.open().await;
     store.accept(&[message("m-1", None, Some(LEASE))]).await.unwrap();

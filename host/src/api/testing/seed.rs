@@ -15,7 +15,7 @@ use super::World;
 use crate::clock::machine_now;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{
-    AuditEntry, DeliveryRow, GroupTotals, HalfRow, HandledAt, Holder, MessageRow, MinuteStore, NodeBindingStore,
+    AuditStore, DeliveryRow, GroupTotals, HalfRow, HandledAt, Holder, MessageRow, MinuteStore, NodeBindingStore,
     NodeStore, OutboxNoteStore, PluginStore, PositionId, PositionRow, ShardStore, UndeliveredStore, UnheardRow,
     WriterId,
 };
@@ -56,6 +56,9 @@ pub async fn write_by_verbs(store: &SqliteStore, writer: WriterId, world: &World
     }
     store.put_minutes(writer, &world.minutes, &world.paces).await.unwrap();
     store.keep_undelivered(&world.undelivered).await.unwrap();
+    for entry in &world.audited {
+        store.record_deed(entry).await.unwrap();
+    }
     if !world.outboxes.is_empty() {
         let shards = store.lease_shards(writer, 1, LEASE).await.unwrap();
         for note in &world.outboxes {
@@ -97,7 +100,6 @@ pub async fn insert(db: &SqlitePool, world: &World) {
     for half in &world.halves {
         insert_half(&mut tx, half).await;
     }
-    append_audit_entries(&mut tx, &world.audited).await;
     tx.commit().await.unwrap();
 }
 
@@ -381,28 +383,5 @@ async fn insert_half(tx: &mut Transaction<'_, Sqlite>, half: &HalfRow) {
         .bind(&message.topic)
         .bind(&message.type_name);
         insert.execute(&mut **tx).await.unwrap();
-    }
-}
-
-/// Appends entries to the chain of the audit log.
-async fn append_audit_entries(tx: &mut Transaction<'_, Sqlite>, entries: &[AuditEntry]) {
-    for entry in entries {
-        let select = sqlx::query_as("SELECT head_id, head_hash FROM audit_chain");
-        let (last, previous): (i64, Vec<u8>) = select.fetch_one(&mut **tx).await.unwrap();
-        let sealed = entry.sealed(last + 1, machine_now(), previous, str::to_owned);
-        let insert = sqlx::query(
-            "INSERT INTO audit (id, at, actor, action, subject, detail, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(sealed.id)
-        .bind(sealed.at.0)
-        .bind(&sealed.by)
-        .bind(&sealed.action)
-        .bind(&sealed.subject)
-        .bind(&sealed.detail)
-        .bind(sealed.previous.as_deref())
-        .bind(sealed.hash.as_deref());
-        insert.execute(&mut **tx).await.unwrap();
-        let update = sqlx::query("UPDATE audit_chain SET head_id = ?, head_hash = ?").bind(sealed.id);
-        update.bind(sealed.hash.as_deref()).execute(&mut **tx).await.unwrap();
     }
 }

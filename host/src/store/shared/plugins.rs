@@ -60,7 +60,7 @@ impl<D: PluginDialect> PluginStore for D {
         let mut select_versions = Statement::new(D::VERSIONS);
         select_versions.push(" ORDER BY v.id DESC");
         D::limited(async {
-            // The versions are read last, so that every activation names one that is listed.
+            // The versions are read last, so that the list has every version that an activation names.
             let mut reading = self.begin_reading().await?;
             let found = reading.rows(Statement::new("SELECT name, active FROM plugin ORDER BY name")).await?;
             let mut activations: HashMap<String, Vec<(String, Timestamp, String)>> = HashMap::new();
