@@ -52,14 +52,38 @@ pub fn read(answer: &HttpResponse) -> Said {
     }
 }
 
-/// The parts of an answer to a batch; `None` unless there is one for each item.
-pub fn of_items(answer: &HttpResponse, items: usize) -> Option<Vec<Said>> {
-    if media_type(answer) != JSON {
-        return None;
+/// Whether a problem document was cut, so that the verdict in it is not known.
+pub fn is_cut_problem(answer: &HttpResponse) -> bool {
+    answer.is_cut && media_type(answer) == PROBLEM
+}
+
+/// What a 2xx answer to a batch says about its items.
+#[derive(Debug, PartialEq)]
+pub enum OfItems {
+    /// No list of results: the status speaks for all.
+    Absent,
+    /// A result for each item, in their order.
+    Each(Vec<Said>),
+    /// A list that cannot be matched with the items, and why. Some of them may have
+    /// failed, so that none may count as handled.
+    Unmatched(String),
+}
+
+/// Reads the results in a 2xx answer to a batch of so many items.
+pub fn of_items(answer: &HttpResponse, items: usize) -> OfItems {
+    if media_type(answer) != JSON || answer.body.trim_ascii_start().first() != Some(&b'[') {
+        return OfItems::Absent;
     }
-    let results: Vec<Value> = serde_json::from_slice(&answer.body).ok()?;
-    (results.len() == items)
-        .then(|| results.iter().map(|one| one.as_object().map(Said::read).unwrap_or_default()).collect())
+    if answer.is_cut {
+        return OfItems::Unmatched("it was cut before its end".to_owned());
+    }
+    match serde_json::from_slice::<Vec<Value>>(&answer.body) {
+        Ok(results) if results.len() == items => {
+            OfItems::Each(results.iter().map(|one| one.as_object().map(Said::read).unwrap_or_default()).collect())
+        }
+        Ok(results) => OfItems::Unmatched(format!("it has {} results for a batch of {items}", results.len())),
+        Err(error) => OfItems::Unmatched(format!("it is no JSON: {error}")),
+    }
 }
 
 /// The wait that the header `retry-after` names, in seconds or as a date.

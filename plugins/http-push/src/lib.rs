@@ -18,15 +18,17 @@ use std::time::{Duration, SystemTime};
 
 use courier_sdk::{Context, Failure, HttpError, HttpResponse, Item, Message, batch_handler};
 
-use answer::Said;
+use answer::{OfItems, Said};
 use request::Request;
 use settings::Settings;
 use verdict::{Standing, Verdict};
 
 /// The most bytes that are read of an answer.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
-/// The most bytes that are read of an answer to a batch, with a part for each item.
-const MAX_BATCH_ANSWER_BYTES: usize = 1 << 20;
+/// The most bytes that are read of an answer to a batch: for each of its items, and at
+/// least.
+const MAX_ITEM_ANSWER_BYTES: usize = 4 << 10;
+const MIN_BATCH_ANSWER_BYTES: usize = 1 << 20;
 /// The parts of the time left for the connection, the head of the answer and its
 /// body. The rest lets the attempt end by itself, with a verdict of its own and
 /// not at the host's time limit.
@@ -47,17 +49,19 @@ fn push(items: Vec<Item<Message>>) -> Vec<Result<(), Failure>> {
         return items.iter().map(|item| one(&settings, item)).collect();
     }
     let events: Vec<_> = items.iter().map(|item| (&item.event, item.ctx.attempt())).collect();
-    let answer = send(&settings, ctx, request::of_batch(&settings, &events, now()), MAX_BATCH_ANSWER_BYTES);
-    if let Ok(answer) = &answer
-        && verdict::is_success(answer.status)
-        && let Some(results) = answer::of_items(answer, items.len())
-    {
-        return results
-            .into_iter()
-            .map(|said| conclude(verdict_of_item(&said), said, "the service gave no reason"))
-            .collect();
-    }
-    let outcome = judge(&settings, ctx, answer);
+    let at_most = (items.len() * MAX_ITEM_ANSWER_BYTES).max(MIN_BATCH_ANSWER_BYTES);
+    let answer = send(&settings, ctx, request::of_batch(&settings, &events, now()), at_most);
+    let outcome = match answer {
+        Ok(answer) if verdict::is_success(answer.status) => match answer::of_items(&answer, items.len()) {
+            OfItems::Absent => judge(&settings, ctx, Ok(answer)),
+            OfItems::Each(results) => {
+                standing(&settings, ctx, answer.status);
+                return results.into_iter().map(conclude_item).collect();
+            }
+            OfItems::Unmatched(why) => Err(Failure::retry(format!("http {}: the list of results: {why}", answer.status))),
+        },
+        answer => judge(&settings, ctx, answer),
+    };
     let fails = !matches!(outcome, Ok(()) | Err(Failure::Unavailable { .. }));
     assert!(!(fails && items.len() > 1), "the whole batch failed, so that each message is sent alone: {outcome:?}");
     each(items.len(), &outcome)
@@ -95,6 +99,9 @@ fn judge(settings: &Settings, ctx: &Context, answer: Result<HttpResponse, HttpEr
         Err(error @ (HttpError::Unreachable(_) | HttpError::Refused(_))) => return Err(Failure::unavailable(error)),
         Err(error @ HttpError::Broken(_)) => return Err(Failure::retry(error)),
     };
+    if verdict::is_success(answer.status) && answer::is_cut_problem(&answer) {
+        return Err(Failure::retry(format!("http {}: the problem document was cut before its end", answer.status)));
+    }
     let said = answer::read(&answer);
     let by_status = verdict::of_status(answer.status, standing(settings, ctx, answer.status), &settings.verdicts);
     let after = said.after.or_else(|| answer::retry_after(&answer, unix_seconds(now())));
@@ -113,8 +120,9 @@ fn standing(settings: &Settings, ctx: &Context, status: u16) -> Standing {
     if known || verdict::is_success(status) { Standing::Proven } else { Standing::Unproven }
 }
 
-fn verdict_of_item(said: &Said) -> Verdict {
-    said.verdict.unwrap_or(Verdict::Handled)
+/// The outcome of an item by its part of the answer to a batch.
+fn conclude_item(said: Said) -> Result<(), Failure> {
+    conclude(said.verdict.unwrap_or(Verdict::Handled), said, "the service gave no reason")
 }
 
 fn conclude(verdict: Verdict, said: Said, otherwise: &str) -> Result<(), Failure> {

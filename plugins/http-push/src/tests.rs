@@ -317,7 +317,7 @@ fn a_batch_is_an_array_and_has_a_result_for_each() {
     );
     assert!(request.headers.iter().all(|(name, _)| name != "courier-delivery"));
     assert_eq!(batch(Ok(answer(204, "", "")), 2).0, [Ok(()), Ok(())]);
-    assert_eq!(batch(Ok(answer(200, "application/json", "[]")), 2).0, [Ok(()), Ok(())], "of another length");
+    assert_eq!(batch(Ok(answer(200, "application/json", "{}")), 2).0, [Ok(()), Ok(())], "no list");
     let away = Err(Failure::unavailable("http 503"));
     assert_eq!(batch(Ok(answer(503, "", "")), 2).0, [away.clone(), away]);
     assert_eq!(batch(Ok(answer(400, "", "")), 1).0, [Err(Failure::reject("http 400"))]);
@@ -328,4 +328,37 @@ fn a_batch_is_an_array_and_has_a_result_for_each() {
 #[should_panic(expected = "each message is sent alone")]
 fn a_batch_that_fails_as_a_whole_is_taken_apart() {
     let _ = batch(Ok(answer(400, "", "")), 2);
+}
+
+/// A failure in the part that did not arrive would be lost otherwise.
+#[test]
+fn a_list_that_does_not_match_its_batch_handles_nothing() {
+    let cut = HttpResponse { is_cut: true, ..answer(200, "application/json", r#"[{"verdict": "handled"}, {"verd"#) };
+    let whole_but_cut = HttpResponse { is_cut: true, ..answer(200, "application/json", r#"[{"verdict": "handled"}]"#) };
+    for (answer, why) in [
+        (cut, "it was cut before its end"),
+        (whole_but_cut, "it was cut before its end"),
+        (answer(200, "application/json", "[]"), "it has 0 results for a batch of 1"),
+        (answer(200, "application/json", "[{]"), "it is no JSON: key must be a string at line 1 column 3"),
+    ] {
+        let expected = Failure::retry(format!("http 200: the list of results: {why}"));
+        assert_eq!(batch(Ok(answer.clone()), 1).0, [Err(expected)]);
+        let several = std::panic::catch_unwind(|| batch(Ok(answer), 3));
+        assert!(several.is_err(), "each message is sent alone: {why}");
+    }
+}
+
+#[test]
+fn a_batch_with_results_shows_that_the_url_is_right() {
+    let (_, ctx) = batch(Ok(answer(200, "application/json", r#"[{"verdict": "retry"}]"#)), 1);
+    let settings = Settings::read(&ctx).unwrap();
+    assert!(matches!(standing(&settings, &ctx, 404), Standing::Proven));
+}
+
+#[test]
+fn a_problem_document_that_was_cut_does_not_say_handled() {
+    let cut = HttpResponse { is_cut: true, ..answer(200, "application/problem+json", r#"{"verdict": "rej"#) };
+    assert_eq!(outcome(Ok(cut)), Err(Failure::retry("http 200: the problem document was cut before its end")));
+    let json = HttpResponse { is_cut: true, ..answer(200, "application/json", r#"{"rows": ["#) };
+    assert_eq!(outcome(Ok(json)), Ok(()), "other JSON of a success says nothing");
 }
