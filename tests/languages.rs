@@ -10,8 +10,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use courier_core::status::State;
+use courier_tests::servers::process::free_port;
 use courier_tests::{Delivery, Host, Message, turn, unique, wait_until};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 /// The bound of waits: the embedded broker's first join takes three seconds.
@@ -360,4 +363,67 @@ async fn a_batch_handler_in_typescript_answers_for_each_message() {
 async fn a_batch_handler_in_python_answers_for_each_message() {
     let exception_at = "RuntimeError: it spoils the batch (handler.py:3";
     a_batch_handler_answers_for_each_message("py-batch", "python-batch", exception_at).await;
+}
+
+/// A server of one answer to whatever it is sent, as bytes.
+async fn server_of(answer: Vec<u8>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut got = [0; 4_096];
+                if stream.read(&mut got).await.is_ok_and(|bytes| bytes > 0) {
+                    stream.write_all(&answer).await.ok();
+                    stream.shutdown().await.ok();
+                    // What the client sends besides is read, so that closing resets nothing.
+                    while stream.read(&mut got).await.is_ok_and(|bytes| bytes > 0) {}
+                }
+            });
+        }
+    });
+    port
+}
+
+/// Every SDK maps the contract's error codes by a table of its own. A code that one of
+/// them lacks would be an `error`, which is final, for a service that is only away.
+async fn failed_requests_say_what_follows(language: Language) {
+    let _turn = turn::shared().await;
+    let headers = "x: y\r\n".repeat(20_000);
+    // RFC 8446, section 6: a record of kind 21 with a fatal handshake_failure.
+    let alert = vec![21, 3, 3, 0, 2, 2, 40];
+    let servers = [
+        ("https", alert, "unavailable: http tls: "),
+        ("https", b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "unavailable: http tls: "),
+        ("http", b"220 mail ready\r\n".to_vec(), "retry: http answer is no HTTP/1.1"),
+        ("http", format!("HTTP/1.1 200 OK\r\n{headers}\r\n").into_bytes(), "retry: http answer has too many headers"),
+        ("http", Vec::new(), "retry: http "),
+    ];
+    let mut urls = Vec::new();
+    for (scheme, answer, _) in &servers {
+        urls.push(format!("{scheme}://127.0.0.1:{}/", server_of(answer.clone()).await));
+    }
+    urls.push(format!("http://127.0.0.1:{}/", free_port().unwrap()));
+    let allow: Vec<String> = urls.iter().map(|url| url.rsplit('/').nth(1).unwrap().to_owned()).collect();
+    let running = Running::start(language, &format!("{ALL_GRANTS}\n[binding.http]\nallow = {allow:?}")).await;
+    let delivery = running.run("fetch-failures", json!({ "topic": urls.join(",") })).await;
+    assert_eq!(delivery.state, State::Handled, "{delivery:?}");
+    let log = delivery.attempts[0].log.as_deref().unwrap_or_default();
+    let expected = servers.iter().map(|server| server.2).chain(["unavailable: http connection refused"]);
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(": http ")).collect();
+    assert_eq!(lines.len(), urls.len(), "{log}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.contains(expected), "{expected:?} is not in {line:?} of {}: {log}", running.language.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_requests_of_typescript_say_what_follows() {
+    failed_requests_say_what_follows(TYPESCRIPT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_requests_of_python_say_what_follows() {
+    failed_requests_say_what_follows(PYTHON).await;
 }

@@ -37,9 +37,19 @@ function told(code) {
       return new FetchError("unavailable", "no way to the host");
     case "connection-limit-reached":
       return new FetchError("unavailable", "too many requests under way");
+    case "TLS-alert-received":
+      return new FetchError("unavailable", `tls: ${code.val?.alertMessage ?? "refused"}`);
+    case "TLS-certificate-error":
+      return new FetchError("unavailable", "certificate is not trusted");
+    case "TLS-protocol-error":
+      return new FetchError("unavailable", "tls: no handshake");
     case "connection-read-timeout":
     case "HTTP-response-timeout":
       return new FetchError("retry", "no answer in time");
+    case "HTTP-protocol-error":
+      return new FetchError("retry", "answer is no HTTP/1.1");
+    case "HTTP-response-header-section-size":
+      return new FetchError("retry", "answer has too many headers");
     case "connection-terminated":
       return new FetchError("retry", "connection broke off");
     case "HTTP-response-incomplete":

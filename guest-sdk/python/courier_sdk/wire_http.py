@@ -31,6 +31,10 @@ _TOLD = {
     wasi.ErrorCode_DestinationIpUnroutable: ("unreachable", "no way to the host"),
     wasi.ErrorCode_DestinationUnavailable: ("unreachable", "no way to the host"),
     wasi.ErrorCode_ConnectionLimitReached: ("unreachable", "too many requests under way"),
+    wasi.ErrorCode_TlsCertificateError: ("unreachable", "certificate is not trusted"),
+    wasi.ErrorCode_TlsProtocolError: ("unreachable", "tls: no handshake"),
+    wasi.ErrorCode_HttpProtocolError: ("broken", "answer is no HTTP/1.1"),
+    wasi.ErrorCode_HttpResponseHeaderSectionSize: ("broken", "answer has too many headers"),
     wasi.ErrorCode_ConnectionReadTimeout: ("broken", "no answer in time"),
     wasi.ErrorCode_HttpResponseTimeout: ("broken", "no answer in time"),
     wasi.ErrorCode_ConnectionTerminated: ("broken", "connection broke off"),
@@ -113,5 +117,7 @@ def _read(response) -> HttpResponse:
 def _error(code) -> HttpError:
     if isinstance(code, wasi.ErrorCode_InternalError) and code.value:
         return HttpError("refused", f"refused: {code.value}")
+    if isinstance(code, wasi.ErrorCode_TlsAlertReceived):
+        return HttpError("unreachable", f"tls: {code.value.alert_message or 'refused'}")
     told = _TOLD.get(type(code))
     return HttpError(*told) if told else HttpError("refused", f"refused: {type(code).__name__.removeprefix('ErrorCode_')}")

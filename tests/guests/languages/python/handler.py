@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Optional
 
-from courier_sdk import Context, Reject, Retry, Unavailable, handler
+from courier_sdk import Context, HttpError, Reject, Retry, Unavailable, handler
 
 from explode import explode
 
@@ -18,6 +18,9 @@ class Scenario:
     topic: str = ""
     number: Optional[int] = None
 
+
+FOLLOWS = {"refused": "error", "unreachable": "unavailable", "broken": "retry"}
+"""The verdict of an HttpError that the handler does not catch, by its kind."""
 
 calls = 0
 """Counts the calls of this instance: a leak from one message to the next would show."""
@@ -104,6 +107,12 @@ def scenario(event: Scenario, ctx: Context) -> None:
         case "fetch":
             answers = [ctx.http.post(f"{event.topic}/{path}", body=path).raise_for_status().json() for path in "ab"]
             ctx.log.info(f"fetched {answers}")
+        case "fetch-failures":
+            for url in event.topic.split(","):
+                try:
+                    ctx.http.get(url)
+                except HttpError as error:
+                    ctx.log.info(f"{FOLLOWS[error.kind]}: {error}")
         case _:
             raise Reject(f"no scenario {event.do}")
 

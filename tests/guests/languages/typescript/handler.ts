@@ -8,6 +8,11 @@ interface Scenario {
   number?: bigint | number;
 }
 
+/** What `fetch` throws: uncaught, its `failure` says what follows. */
+interface Failed {
+  failure?: { verdict: string; message: string };
+}
+
 const tick = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 const deeper = (depth: number): number => deeper(depth + 1) + depth;
@@ -117,6 +122,15 @@ export default handler<Scenario>({ topics: ["scenarios"], publishes: ["scenarios
       ctx.log(`fetched ${JSON.stringify(answers)}`);
       return;
     }
+    case "fetch-failures":
+      for (const url of event.topic?.split(",") ?? []) {
+        try {
+          await fetch(url);
+        } catch (error) {
+          ctx.log(`${(error as Failed).failure?.verdict ?? "error"}: ${(error as Failed).failure?.message ?? error}`);
+        }
+      }
+      return;
     default:
       throw ctx.reject(`no scenario ${event.do}`);
   }
