@@ -87,7 +87,7 @@ pub(super) async fn run(client: &HostClient, output: Output, args: Args) -> anyh
     let content = content(&args)?;
     let answer = client.post(&["messages"], Some(request(&args, &content)?)).await?;
     show(output, &answer, |receipt: ShownReceipt| {
-        let waiting = if receipt.retrying == Some(true) { " (kept, and sent when Kafka is back)" } else { "" };
+        let waiting = if receipt.retrying == Some(true) { " (kept: the host goes on sending it)" } else { "" };
         format!("{} {}{waiting}", receipt.id, receipt.state)
     })?;
     if output == Output::Table

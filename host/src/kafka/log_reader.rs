@@ -146,7 +146,7 @@ impl LogReader {
     /// although they have their names and tell no ids.
     #[must_use]
     pub fn with_stand_in(self, id: &str) -> Self {
-        Self { stand_in: id.into(), ..self }
+        Self { stand_in: id.into(), ids: Arc::new(TopicIds::none()), ..self }
     }
 
     /// Reads no record of more bytes whole, see [`Record::from_kafka`].

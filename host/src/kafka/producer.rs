@@ -62,6 +62,25 @@ impl Producer {
     /// # Errors
     /// When a property is unknown or has a bad value.
     pub fn new(bootstrap_servers: &[String], properties: &BTreeMap<String, String>) -> Result<Self, KafkaError> {
+        Self::start(bootstrap_servers, properties, TopicIds::default())
+    }
+
+    /// A producer for the embedded broker, which has no ids of topics.
+    ///
+    /// # Errors
+    /// When a property is unknown or has a bad value.
+    pub fn of_embedded(
+        bootstrap_servers: &[String],
+        properties: &BTreeMap<String, String>,
+    ) -> Result<Self, KafkaError> {
+        Self::start(bootstrap_servers, properties, TopicIds::none())
+    }
+
+    fn start(
+        bootstrap_servers: &[String],
+        properties: &BTreeMap<String, String>,
+        ids: TopicIds,
+    ) -> Result<Self, KafkaError> {
         let config = config(bootstrap_servers, properties);
         let health = Arc::new(ClusterHealth::new());
         let (windows, rings) = Windows::new();
@@ -75,7 +94,7 @@ impl Producer {
                 // What an earlier topic acknowledged says nothing of this one.
                 move |topic| windows.close_topic(topic)
             }),
-            ids: TopicIds::default(),
+            ids,
             windows,
         });
         let watched = Arc::downgrade(&inner);

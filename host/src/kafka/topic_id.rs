@@ -50,6 +50,8 @@ pub enum Told {
 #[derive(Debug, Default)]
 pub struct TopicIds {
     known: Mutex<IdSupport>,
+    /// Nobody is asked: this broker is known to tell none.
+    is_without: bool,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,12 @@ struct IdSupport {
 }
 
 impl TopicIds {
+    /// The ids of a broker that has none. The embedded one leaves the question without
+    /// an answer, and the first sender to a topic would wait for it.
+    pub fn none() -> Self {
+        Self { is_without: true, ..Self::default() }
+    }
+
     /// The id of one topic; empty when the broker tells none now.
     pub fn one<C: ClientContext>(&self, client: &Client<C>, topic: &str) -> String {
         match self.of(client, &[topic.to_owned()]) {
@@ -74,6 +82,9 @@ impl TopicIds {
 
     /// What Kafka says of each of `topics`, in one request.
     pub fn of<C: ClientContext>(&self, client: &Client<C>, topics: &[String]) -> Told {
+        if self.is_without {
+            return Told::NoIds;
+        }
         // Two plain values are kept here, which no panic can leave half written.
         let mut known = self.known.lock();
         if known.silent_since.is_some_and(|since| since.elapsed() < SILENCE) {
@@ -188,5 +199,25 @@ impl<T> Drop for Guard<T> {
         // SAFETY: the pointer came from the matching constructor and is not
         // used after this.
         unsafe { (self.1)(self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+    use rdkafka::admin::AdminClient;
+    use rdkafka::client::DefaultClientContext;
+
+    use super::*;
+
+    #[test]
+    fn a_broker_without_ids_is_not_asked() {
+        // Nobody listens there: an answer can only come from what is known.
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", "127.0.0.1:1");
+        let client: AdminClient<DefaultClientContext> = config.create().unwrap();
+        let topics = ["order".to_owned()];
+        assert_eq!(TopicIds::none().of(client.inner(), &topics), Told::NoIds);
+        assert_eq!(TopicIds::default().of(client.inner(), &topics), Told::Nothing);
     }
 }

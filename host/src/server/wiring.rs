@@ -83,7 +83,8 @@ impl Base {
     ) -> anyhow::Result<Self> {
         let clients = clients(config);
         let properties = config.kafka.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
-        let producer = Producer::new(&config.kafka.bootstrap_servers, &properties.collect())?;
+        let start = if dev { Producer::of_embedded } else { Producer::new };
+        let producer = start(&config.kafka.bootstrap_servers, &properties.collect())?;
         let mut log = LogReader::new(&clients)?.with_max_record(config.kafka.max_record);
         if dev {
             log = log.with_stand_in(&uuid::Uuid::now_v7().to_string());
