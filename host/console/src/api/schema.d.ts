@@ -2086,7 +2086,8 @@ export interface paths {
          *     run. By default failed deliveries are selected. A replay selects a range of
          *     records instead, including those without a row; it never moves the group's
          *     position. A plan that is never run is forgotten after 24 hours. 409 when the group
-         *     has as many redrives that did not end as one group may have (20).
+         *     has as many redrives that did not end as one group (40) or one token in it (20) may
+         *     have.
          */
         post: {
             parameters: {
