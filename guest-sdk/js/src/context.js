@@ -2,8 +2,8 @@
 
 import { call, Failure, reject, retry, trace, unavailable } from "./failure.js";
 import { parse, stringify } from "./json.js";
+import { textOf } from "./text.js";
 
-const encoder = () => new TextEncoder();
 const JSON_TYPE = "application/json";
 
 function bytesOf(value) {
@@ -13,8 +13,7 @@ function bytesOf(value) {
   return null;
 }
 
-const utf8 = (text) => encoder().encode(text);
-const textOf = (bytes) => new TextDecoder().decode(bytes);
+const utf8 = (text) => new TextEncoder().encode(text);
 
 function keyOf(key) {
   if (key === undefined || key === null) return null;
@@ -67,7 +66,7 @@ export class Message {
 
   /** The body as JSON; integers beyond 2^53 are BigInt. */
   json() {
-    return parse(new TextDecoder("utf-8", { fatal: true }).decode(this.body ?? new Uint8Array()));
+    return parse(this.body === null ? "" : textOf(this.body, true));
   }
 
   /** The first header of this name as text; undefined without one. */

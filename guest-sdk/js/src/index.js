@@ -52,10 +52,14 @@ export function describe({ options, world }) {
   return JSON.stringify({ world, group, topics, types, publishes, http, uses });
 }
 
+function decodingOf(contentType) {
+  if (contentType === "" || contentType === "application/json") return "json";
+  const type = contentType.toLowerCase();
+  return /[/+]json\b/.test(type) ? "json" : type.startsWith("text/") ? "text" : "bytes";
+}
+
 function decode(message, wanted) {
-  const type = message.contentType.toLowerCase();
-  const auto = type === "" || /[/+]json\b/.test(type) ? "json" : type.startsWith("text/") ? "text" : "bytes";
-  const decoding = wanted === undefined || wanted === "auto" ? auto : wanted;
+  const decoding = wanted === undefined || wanted === "auto" ? decodingOf(message.contentType) : wanted;
   if (decoding === "bytes") return message.body;
   if (decoding === "text") return message.text();
   try {

@@ -69,7 +69,9 @@ function block(nanos) {
 
 /** Forgets what the attempt that ended still waits for. */
 export function clear() {
-  for (const { pollable } of waiting.values()) dispose(pollable);
-  waiting.clear();
-  timers.clear();
+  if (waiting.size > 0) {
+    for (const { pollable } of waiting.values()) dispose(pollable);
+    waiting.clear();
+  }
+  if (timers.size > 0) timers.clear();
 }

@@ -3,7 +3,6 @@
 
 const CHUNK = 8_192;
 const NOTHING = new Uint8Array();
-const ASCII = /^[\0-\x7f]*$/;
 const LABELS = {
   "utf-8": "utf-8", utf8: "utf-8", "unicode-1-1-utf-8": "utf-8",
   "utf-16le": "utf-16le", "utf-16": "utf-16le", "ucs-2": "utf-16le",
@@ -11,10 +10,37 @@ const LABELS = {
 };
 
 function binary(bytes) {
+  if (bytes.length <= CHUNK) return String.fromCharCode.apply(null, bytes);
   let text = "";
   for (let at = 0; at < bytes.length; at += CHUNK) text += String.fromCharCode.apply(null, bytes.subarray(at, at + CHUNK));
   return text;
 }
+
+/** Whether no byte is above 127. `Math.max` looks at a chunk in C; a RegExp takes longer. */
+function isAscii(bytes) {
+  if (bytes.length <= CHUNK) return Math.max.apply(null, bytes) < 0x80;
+  for (let at = 0; at < bytes.length; at += CHUNK) {
+    if (Math.max.apply(null, bytes.subarray(at, at + CHUNK)) >= 0x80) return false;
+  }
+  return true;
+}
+
+/** The text of UTF-8, with its byte order mark if it has one. A fatal one throws where it is broken. */
+function utf8(bytes, fatal) {
+  const text = binary(bytes);
+  if (isAscii(bytes)) return text;
+  try {
+    return decodeURIComponent(escape(text));
+  } catch {
+    if (fatal) throw new TypeError("the bytes are not valid UTF-8");
+    return lossy(bytes);
+  }
+}
+
+const withoutMark = (text) => (text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
+
+/** What `new TextDecoder("utf-8", { fatal }).decode(bytes)` answers, without making one. */
+export const textOf = (bytes, fatal = false) => withoutMark(utf8(bytes, fatal));
 
 export class TextEncoder {
   encoding = "utf-8";
@@ -60,20 +86,13 @@ export class TextDecoder {
     const cut = stream ? bytes.length - unfinished(bytes, this.encoding) : bytes.length;
     this.#rest = cut < bytes.length ? bytes.slice(cut) : NOTHING;
     const text = this.#whole(bytes.subarray(0, cut));
-    return text.startsWith("\ufeff") && !this.ignoreBOM ? text.slice(1) : text;
+    return this.ignoreBOM ? text : withoutMark(text);
   }
 
   #whole(bytes) {
     if (this.encoding === "windows-1252") return binary(bytes);
     if (this.encoding === "utf-16le") return utf16(bytes);
-    const text = binary(bytes);
-    if (ASCII.test(text)) return text;
-    try {
-      return decodeURIComponent(escape(text));
-    } catch {
-      if (this.fatal) throw new TypeError("the bytes are not valid UTF-8");
-      return lossy(bytes);
-    }
+    return utf8(bytes, this.fatal);
   }
 }
 

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { structuredClone as clone } from "../src/clone.js";
 import { parse, stringify } from "../src/json.js";
-import { TextDecoder as Decoder, TextEncoder as Encoder } from "../src/text.js";
+import { TextDecoder as Decoder, TextEncoder as Encoder, textOf } from "../src/text.js";
 import { URL as Url, URLSearchParams as Params } from "../src/url.js";
 
 test("URLs are read as Node reads them", () => {
@@ -39,10 +39,14 @@ test("parameters are read and written as Node does", () => {
 
 test("text is encoded and decoded as Node does", () => {
   const bytes = [[], [0x61], [0xc3, 0xa9], [0xff, 0x61], [0xe2, 0x82], [0xf0, 0x9f, 0x98, 0x80], [0xed, 0xa0, 0x80], [0xc0, 0x80], [0xef, 0xbb, 0xbf, 0x61], [0xf0, 0x80, 0x80, 0x41]];
-  for (const list of bytes) {
+  // Characters lie across the ends of the parts that are looked at together.
+  const long = [...new TextEncoder().encode("x".repeat(8_191) + "é".repeat(8_192) + "\ufeff")];
+  for (const list of [...bytes, long, [...long, 0xff]]) {
     const input = Uint8Array.from(list);
     assert.equal(new Decoder().decode(input), new TextDecoder().decode(input), String(list));
+    assert.equal(textOf(input), new TextDecoder().decode(input), String(list));
   }
+  assert.throws(() => textOf(Uint8Array.of(0xff), true), TypeError);
   for (const text of ["", "tea", "é你😀", "\ud800x", "\0"]) {
     assert.deepEqual(new Encoder().encode(text), new TextEncoder().encode(text), JSON.stringify(text));
   }
