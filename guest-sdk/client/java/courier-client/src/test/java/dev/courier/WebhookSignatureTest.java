@@ -4,11 +4,16 @@ import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
 import java.nio.charset.StandardCharsets;
+import java.security.Key;
+import java.security.Provider;
+import java.security.Security;
+import java.security.spec.AlgorithmParameterSpec;
 import java.time.Clock;
 import java.time.Duration;
 import java.time.Instant;
 import java.time.ZoneOffset;
 import java.util.List;
+import javax.crypto.MacSpi;
 import org.junit.jupiter.api.Test;
 
 /** Signatures as Standard Webhooks describes them, with the example that its libraries share. */
@@ -36,6 +41,64 @@ class WebhookSignatureTest {
         assertThat(at(1_614_265_330, OTHER_KEY, KEY).refusal(ID, TIME, SIGNATURE, BODY)).isNull();
         assertThat(at(1_614_265_330, KEY).refusal(ID, TIME, "v1,bm9uZQ== " + SIGNATURE, BODY)).isNull();
         assertThat(at(1_614_265_330, OTHER_KEY).refusal(ID, TIME, SIGNATURE, BODY)).contains("another key");
+    }
+
+    @Test
+    void moreSignaturesThanARotationNeedsAreRefused() {
+        WebhookSignature signature = at(1_614_265_330, KEY);
+        assertThat(signature.refusal(ID, TIME, "v1,bm9uZQ== ".repeat(7) + SIGNATURE, BODY)).isNull();
+        assertThat(signature.refusal(ID, TIME, "v1,bm9uZQ== ".repeat(8) + SIGNATURE, BODY)).contains("more than 8");
+        assertThat(signature.refusal(ID, TIME, SIGNATURE + " v1,bm9uZQ==".repeat(8), BODY)).contains("more than 8");
+    }
+
+    /** An HMAC that counts how often it is given the body. */
+    public static final class CountingMac extends MacSpi {
+        private static int bodies;
+
+        @Override
+        protected int engineGetMacLength() {
+            return 32;
+        }
+
+        @Override
+        protected void engineInit(Key key, AlgorithmParameterSpec parameters) {
+        }
+
+        @Override
+        protected void engineUpdate(byte input) {
+        }
+
+        @Override
+        protected void engineUpdate(byte[] input, int offset, int length) {
+            bodies += length == BODY.length ? 1 : 0;
+        }
+
+        @Override
+        protected byte[] engineDoFinal() {
+            return new byte[32];
+        }
+
+        @Override
+        protected void engineReset() {
+        }
+    }
+
+    @Test
+    void theBodyIsHashedOnceForAKeyHoweverManySignaturesCame() {
+        Provider counting = new Provider("counting", "1", "counts") {
+        };
+        counting.put("Mac.HmacSHA256", CountingMac.class.getName());
+        Security.insertProviderAt(counting, 1);
+        try {
+            assertThat(at(1_614_265_330, KEY, OTHER_KEY).refusal(ID, TIME, "v1,bm9uZQ==" + " v1,bm9uZQ==".repeat(7),
+                    BODY)).contains("another key");
+            assertThat(CountingMac.bodies).isEqualTo(2);
+            assertThat(at(1_614_265_330, KEY).refusal(ID, TIME, "v1,bm9uZQ==" + " v1,bm9uZQ==".repeat(8), BODY))
+                    .contains("more than 8");
+            assertThat(CountingMac.bodies).isEqualTo(2);
+        } finally {
+            Security.removeProvider("counting");
+        }
     }
 
     @Test
