@@ -37,7 +37,7 @@ final class HandlerEndpoint implements Filter {
      *
      * @param dispatcher calls the handlers
      * @param signature  checks requests; null if they need no signature
-     * @param mapper     reads bodies
+     * @param mapper     writes answers
      * @param maxBody    bytes of the largest body
      */
     HandlerEndpoint(MessageDispatcher dispatcher, WebhookSignature signature, ObjectMapper mapper, int maxBody) {
@@ -82,27 +82,25 @@ final class HandlerEndpoint implements Filter {
                     + "signing_key, or mode = \"structured\""));
             return;
         }
-        JsonNode json;
+        List<CloudEvent> events;
         try {
-            json = mapper.readTree(body);
+            events = batch ? CloudEvent.batch(body) : List.of(CloudEvent.one(body));
         } catch (JsonProcessingException error) {
-            write(response, Answer.unavailable(400, "the body is no JSON: " + error.getOriginalMessage()));
+            write(response, Answer.unavailable(400, "the body is no CloudEvent in JSON: "
+                    + error.getOriginalMessage()));
             return;
         }
         if (!batch) {
             List<Answer> answers = new java.util.ArrayList<>();
-            TraceContext.within(request.getHeader("traceparent"), () -> answers.add(dispatcher.dispatch(json)));
+            TraceContext.within(request.getHeader("traceparent"),
+                    () -> answers.add(dispatcher.dispatch(events.get(0))));
             write(response, answers.get(0));
             return;
         }
         ArrayNode answers = mapper.createArrayNode();
-        json.forEach(event -> TraceContext.within(text(event, "traceparent"),
+        events.forEach(event -> TraceContext.within(event.attribute("traceparent"),
                 () -> answers.add(dispatcher.dispatch(event).json(mapper))));
         write(response, HttpServletResponse.SC_OK, JSON, answers);
-    }
-
-    private static String text(JsonNode event, String name) {
-        return event.path(name).asText(null);
     }
 
     private void write(HttpServletResponse response, Answer answer) throws IOException {

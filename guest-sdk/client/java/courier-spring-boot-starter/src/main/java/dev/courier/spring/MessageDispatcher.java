@@ -1,7 +1,6 @@
 package dev.courier.spring;
 
 import com.fasterxml.jackson.core.JsonProcessingException;
-import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.courier.Message;
 import dev.courier.MessageHeader;
@@ -10,7 +9,6 @@ import java.time.DateTimeException;
 import java.time.Duration;
 import java.time.Instant;
 import java.time.OffsetDateTime;
-import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.function.BooleanSupplier;
 import org.slf4j.Logger;
@@ -54,10 +52,10 @@ final class MessageDispatcher {
         this.listener = listener;
     }
 
-    Answer dispatch(JsonNode event) {
-        String group = text(event, "couriergroup");
-        String topic = text(event, "couriertopic");
-        String type = text(event, "type");
+    Answer dispatch(CloudEvent event) {
+        String group = event.attribute("couriergroup");
+        String topic = event.attribute("couriertopic");
+        String type = event.attribute("type");
         if (group == null || topic == null || type == null) {
             return Answer.unavailable(400, "the body is no CloudEvent of http-push: it names no couriergroup, "
                     + "couriertopic or type");
@@ -75,7 +73,7 @@ final class MessageDispatcher {
         }
         Message message;
         try {
-            message = read(event, method);
+            message = event.data(mapper, method.message());
         } catch (IOException | IllegalArgumentException error) {
             return Answer.reject("the body is no " + method.message().getSimpleName() + ": " + first(error));
         }
@@ -106,46 +104,27 @@ final class MessageDispatcher {
         return answer;
     }
 
-    private Message read(JsonNode event, HandlerMethod method) throws IOException {
-        if (event.hasNonNull("data")) {
-            return mapper.treeToValue(event.get("data"), method.message());
-        }
-        if (event.hasNonNull("data_base64")) {
-            return mapper.readValue(event.get("data_base64").binaryValue(), method.message());
-        }
-        return null;
-    }
-
-    private static MessageHeader header(JsonNode event, String topic) {
+    private static MessageHeader header(CloudEvent event, String topic) {
         Instant time = null;
         try {
-            String text = text(event, "time");
+            String text = event.attribute("time");
             time = text == null ? null : OffsetDateTime.parse(text).toInstant();
         } catch (DateTimeException foreign) {
             LOG.debug("time of a foreign message passed over: {}", foreign.getMessage());
         }
-        String source = text(event, "source");
+        String source = event.attribute("source");
         String service = UNKNOWN_SOURCE.equals(source) ? null : source;
-        return new MessageHeader(text(event, "id"), text(event, "partitionkey"), service, topic, time);
+        return new MessageHeader(event.attribute("id"), event.attribute("partitionkey"), service, topic, time);
     }
 
-    private static Delivery delivery(JsonNode event, String group) {
-        Map<String, String> metadata = new LinkedHashMap<>();
-        event.properties().forEach(field -> {
-            if (field.getValue().isValueNode() && !field.getKey().startsWith("data")) {
-                metadata.put(field.getKey(), field.getValue().asText());
-            }
-        });
-        String id = event.path("courierdelivery").asText();
-        return new Delivery(id, event.path("courierattempt").asInt(1), group, Map.copyOf(metadata));
+    private static Delivery delivery(CloudEvent event, String group) {
+        String attempt = event.attributes().getOrDefault("courierattempt", "1");
+        return new Delivery(event.attributes().getOrDefault("courierdelivery", ""),
+                attempt.matches("\\d{1,9}") ? Integer.parseInt(attempt) : 1, group, Map.copyOf(event.attributes()));
     }
 
     private static String first(Exception error) {
         String words = error instanceof JsonProcessingException json ? json.getOriginalMessage() : error.getMessage();
         return words == null ? error.getClass().getSimpleName() : words.lines().findFirst().orElse("");
-    }
-
-    private static String text(JsonNode event, String name) {
-        return event.path(name).isTextual() ? event.get(name).asText() : null;
     }
 }

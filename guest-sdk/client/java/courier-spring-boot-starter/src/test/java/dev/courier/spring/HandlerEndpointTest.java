@@ -11,6 +11,7 @@ import dev.courier.Retry;
 import dev.courier.Topic;
 import dev.courier.Unavailable;
 import io.micrometer.core.instrument.MeterRegistry;
+import java.math.BigDecimal;
 import java.time.Clock;
 import java.time.Duration;
 import java.time.Instant;
@@ -51,6 +52,7 @@ class HandlerEndpointTest {
         @PrimaryKey
         private final String orderId;
         private final int quantity;
+        private BigDecimal price;
 
         // No constructor that Jackson could call by itself.
         OrderCreated(int quantity, Object... others) {
@@ -238,6 +240,26 @@ class HandlerEndpointTest {
         assertThat(answer.json().get(0).get("verdict").asText()).isEqualTo("handled");
         assertThat(answer.json().get(1).get("verdict").asText()).isEqualTo("reject");
         assertThat(handler.handled).hasSize(1);
+    }
+
+    @Test
+    void aBodyThatBreaksALimitIsRejectedAlone() {
+        String deep = "{\"unknown\":" + "[".repeat(1_200) + "]".repeat(1_200) + "}";
+        JsonNode problem = push("OrderCreated", deep).json();
+        assertThat(problem.get("verdict").asText()).isEqualTo("reject");
+        assertThat(problem.get("reason").asText()).contains("OrderCreated").contains("depth");
+        String batch = "[" + FakeHost.event("stock", "order", "OrderCreated", deep) + ","
+                + FakeHost.event("stock", "order", "OrderCreated", "{\"quantity\":9}") + "]";
+        JsonNode answers = HOST.push(url(), batch, FakeHost.KEY, Clock.systemUTC(),
+                Map.of("content-type", "application/cloudevents-batch+json")).json();
+        assertThat(answers.get(0).get("verdict").asText()).isEqualTo("reject");
+        assertThat(answers.get(1).get("verdict").asText()).isEqualTo("handled");
+    }
+
+    @Test
+    void aNumberComesWithAllItsDigits() {
+        assertThat(push("OrderCreated", "{\"quantity\":9,\"price\":12345678901234567.80}").status()).isEqualTo(204);
+        assertThat(handler.handled.get(0).price).isEqualTo(new BigDecimal("12345678901234567.80"));
     }
 
     @Test

@@ -3,12 +3,12 @@ package dev.courier.spring;
 import static org.assertj.core.api.Assertions.assertThat;
 import static org.assertj.core.api.Assertions.assertThatThrownBy;
 
-import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import dev.courier.Event;
 import dev.courier.EventPublisher;
 import dev.courier.Publisher;
 import dev.courier.Topic;
+import java.nio.charset.StandardCharsets;
 import org.assertj.core.api.AbstractThrowableAssert;
 import org.junit.jupiter.api.Test;
 import org.springframework.boot.LazyInitializationBeanFactoryPostProcessor;
@@ -147,7 +147,8 @@ class StartTest {
     @Test
     void anApplicationThatStopsIsNoFailureOfItsMessages() throws Exception {
         ObjectMapper mapper = new ObjectMapper();
-        JsonNode event = mapper.readTree(FakeHost.event("stock", "order", "OrderCreated", "{}"));
+        CloudEvent event = CloudEvent.one(FakeHost.event("stock", "order", "OrderCreated", "{}")
+                .getBytes(StandardCharsets.UTF_8));
         runner.withUserConfiguration(Failing.class).run(context -> {
             HandlerRegistry registry = context.getBean(HandlerRegistry.class);
             boolean[] stopping = {false};
