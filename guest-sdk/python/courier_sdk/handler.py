@@ -11,7 +11,7 @@ from typing import Any
 
 from .failures import Reject
 from .message import Item, Message
-from .shapes import Misfit, decoder
+from .shapes import Misfit, decoder, exact
 
 USES = ("publish", "state", "cache", "config", "http")
 """What a handler can declare beside its log; each is an import of the component."""
@@ -164,7 +164,7 @@ def _reader(function: Callable[..., Any], world: str) -> tuple[Any, Callable[[Me
         if decode is None:
             return message.body
         try:
-            return decode(message.json(), "")
+            return decode(message.json(parse_float=exact), "")
         except Misfit as misfit:
             raise Reject(f"body is not a valid {called}: {misfit}") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -51,13 +52,13 @@ class Message:
         """The value of the first header of this name."""
         return next((header.value for header in self.headers if header.name == name), None)
 
-    def json(self) -> Any:
+    def json(self, parse_float: Callable[[str], Any] = float) -> Any:
         """The body as JSON. One that is none is rejected: another attempt would
-        read the same bytes."""
+        read the same bytes. `parse_float=Decimal` keeps all digits of numbers."""
         if self.body is None:
             raise Reject("the message is a tombstone: it has no body")
         try:
-            return json.loads(self.body, parse_constant=_no_constant)
+            return json.loads(self.body, parse_float=parse_float, parse_constant=_no_constant)
         except (ValueError, RecursionError) as problem:
             raise Reject(f"body is not valid JSON: {problem}") from None
 

@@ -1,7 +1,8 @@
 """From JSON to the type that a handler names, and from any value to JSON.
 
-A decoder is made once for a type. What does not fit is said with its path in
-the body: `lines[2].quantity: must be an integer, is a text`.
+A decoder is made once for a type. It is given numbers with a point as Decimals,
+and makes floats of them where no Decimal is declared. What does not fit is said
+with its path in the body: `lines[2].quantity: must be an integer, is a text`.
 """
 
 from __future__ import annotations
@@ -29,8 +30,33 @@ class Misfit(Exception):
         super().__init__(f"{at}: {why}" if at else why)
 
 
+def exact(text: str) -> Decimal | float:
+    """A JSON number with a point or an exponent, with all its digits."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        # Its exponent is beyond what a Decimal can have.
+        return float(text)
+
+
+def _inexact(value: Any) -> Any:
+    """A copy with floats for Decimals, as JSON has them elsewhere."""
+    # Without recursion: what JSON's reader could nest may be deeper than Python's calls.
+    whole: list[Any] = [value]
+    unread: list[Any] = [whole]
+    while unread:
+        part = unread.pop()
+        for at, inner in enumerate(part) if isinstance(part, list) else part.items():
+            if isinstance(inner, Decimal):
+                part[at] = float(inner)
+            elif isinstance(inner, (list, dict)):
+                part[at] = inner.copy()
+                unread.append(part[at])
+    return whole[0]
+
+
 def _name(value: Any) -> str:
-    names = {type(None): "null", bool: "a boolean", int: "an integer", float: "a number", str: "a text"}
+    names = {type(None): "null", bool: "a boolean", int: "an integer", float: "a number", Decimal: "a number", str: "a text"}
     return names.get(type(value)) or ("a list" if isinstance(value, list) else "an object")
 
 
@@ -39,7 +65,7 @@ def _plain(wanted: type, name: str) -> Decoder:
         # True is an int to Python and none to JSON.
         if type(value) is wanted:
             return value
-        if wanted is float and type(value) is int:
+        if wanted is float and type(value) in (int, Decimal):
             return float(value)
         raise Misfit(at, f"must be {name}, is {_name(value)}")
 
@@ -80,7 +106,7 @@ _LEAVES: dict[Any, Decoder] = {
     UUID: _read(UUID, "a UUID", UUID),
     datetime: _read(datetime, "a time such as 2026-12-24T18:00:00Z", _datetime),
     date: _read(date, "a date such as 2026-12-24", date.fromisoformat),
-    Decimal: _read(Decimal, "a decimal number", _decimal, (str, int, float)),
+    Decimal: _read(Decimal, "a decimal number", _decimal, (str, int, float, Decimal)),
 }
 
 
@@ -88,7 +114,7 @@ _LEAVES: dict[Any, Decoder] = {
 def decoder(wanted: Any) -> Decoder:
     """Makes what turns a JSON value into this type."""
     if wanted is Any or wanted is object:
-        return lambda value, at: value
+        return lambda value, at: _inexact(value)
     leaf = _LEAVES.get(wanted)
     if leaf:
         return leaf
@@ -135,6 +161,7 @@ def _union(choices: tuple[Any, ...]) -> Decoder:
 
 def _choice(values: Sequence[Any], make: Callable[[Any], Any]) -> Decoder:
     def decode(value: Any, at: str) -> Any:
+        value = _inexact(value)
         if not any(type(value) is type(known) and value == known for known in values):
             raise Misfit(at, f"must be one of {', '.join(json.dumps(known) for known in values)}, is {value!r}")
         return make(value)
@@ -170,7 +197,7 @@ def _dict(arguments: tuple[Any, ...]) -> Decoder:
         if not isinstance(value, dict):
             raise Misfit(at, f"must be an object, is {_name(value)}")
         if not arguments:
-            return value
+            return _inexact(value)
         return {key(name, at): item(part, f"{at}.{name}" if at else name) for name, part in value.items()}
 
     return decode

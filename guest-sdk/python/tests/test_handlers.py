@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
-from typing import Optional
+from typing import Any, Optional, Union
 
 import pytest
 
@@ -35,6 +35,24 @@ class OrderCreated:
     size: Size = Size.SMALL
     at: Optional[datetime] = None
     total: Optional[Decimal] = None
+
+
+class Rate(Enum):
+    LOW = 0.5
+    HIGH = 1.5
+
+
+@dataclass
+class Paid:
+    total: Decimal
+    parts: dict[str, list[Decimal]]
+    either: Union[Decimal, str]
+    share: float
+    rate: Rate
+    anything: Any
+    others: dict
+    huge: Decimal
+    far: float
 
 
 @dataclass
@@ -106,6 +124,39 @@ def test_fields_become_what_they_are_annotated_with() -> None:
     order = seen[0]
     assert (order.size, order.total, order.price) == (Size.LARGE, Decimal("0.10"), 3.0)
     assert order.at == datetime(2026, 12, 24, 18, tzinfo=timezone.utc)
+
+
+def test_numbers_are_exact_where_a_decimal_is_declared_and_floats_elsewhere() -> None:
+    seen: list[Paid] = []
+
+    @handler()
+    def take(paid: Paid) -> None:
+        seen.append(paid)
+
+    exact = "12345678901234567.89"
+    body = (
+        f'{{"total":{exact},"parts":{{"a":[10.00,-0.10,7]}},"either":{exact},"share":{exact},"rate":1.5,'
+        f'"anything":[{{"x":0.1}}],"others":{{"y":[10.00]}},"huge":1e400,"far":1e99999999999999999999}}'
+    )
+    assert TestContext(body).deliver(take) is None
+    paid = seen[0]
+    assert (paid.total, paid.either, paid.huge) == (Decimal(exact), Decimal(exact), Decimal("1e400"))
+    assert [str(part) for part in paid.parts["a"]] == ["10.00", "-0.10", "7"]
+    assert (paid.share, paid.rate, paid.far) == (float(exact), Rate.HIGH, float("inf"))
+    assert all(type(number) is float for number in (paid.share, paid.anything[0]["x"], paid.others["y"][0]))
+    ended = TestContext(body.replace('"rate":1.5', '"rate":2.5')).deliver(take)
+    assert ended is not None and "rate: must be one of 0.5, 1.5, is 2.5" in ended.reason
+
+
+def test_a_body_that_is_not_typed_has_floats_unless_asked() -> None:
+    @handler()
+    def take(body: dict) -> None:
+        assert type(body["a"]) is float
+
+    assert TestContext(b'{"a":10.00}').deliver(take) is None
+    assert TestContext(b'{"a":1.5,"deep":' + b"[" * 400 + b"1.5" + b"]" * 400 + b"}").deliver(take) is None
+    message = Message(body=b'{"a":10.00}')
+    assert (message.json(), str(message.json(parse_float=Decimal)["a"])) == ({"a": 10.0}, "10.00")
 
 
 def test_integers_beyond_2_to_the_53_stay_exact() -> None:
