@@ -15,7 +15,10 @@ import java.util.function.Supplier;
 import java.util.function.UnaryOperator;
 import java.util.stream.Stream;
 import javax.sql.DataSource;
+import org.springframework.beans.factory.BeanFactoryUtils;
+import org.springframework.beans.factory.ListableBeanFactory;
 import org.springframework.beans.factory.ObjectProvider;
+import org.springframework.beans.factory.SmartInitializingSingleton;
 import org.springframework.beans.factory.config.ConfigurableListableBeanFactory;
 import org.springframework.boot.actuate.autoconfigure.endpoint.condition.ConditionalOnAvailableEndpoint;
 import org.springframework.boot.autoconfigure.AutoConfiguration;
@@ -119,22 +122,30 @@ public final class CourierAutoConfiguration {
         return new Announcement(registry, host, beans.containsBean("courierHandlerEndpoint"));
     }
 
-    /** Messages within transactions are rows of the outbox. */
+    /** Messages within transactions are rows of the outbox, or refused where it has none for them. */
     @Configuration(proxyBeanMethods = false)
-    @ConditionalOnClass({TransactionSynchronizationManager.class, DataSourceUtils.class, DataSource.class})
+    @ConditionalOnClass(TransactionSynchronizationManager.class)
     @ConditionalOnProperty(name = "courier.outbox.enabled", matchIfMissing = true)
     static class TransactionConfiguration {
         @Bean
-        Layer courierTransactions(OutboxInUse outbox) {
-            return new Layer(0, publisher -> new TransactionalPublisher(publisher, outbox.writer()));
+        Layer courierTransactions(ObjectProvider<OutboxInUse> outbox) {
+            OutboxInUse used = outbox.getIfAvailable(() -> new OutboxInUse(null));
+            return new Layer(0, publisher -> new TransactionalPublisher(publisher, used.writer()));
         }
 
         @Bean
-        org.springframework.beans.factory.SmartInitializingSingleton courierTransactionPhase(
-                ObjectProvider<ConfigurableTransactionManager> managers) {
-            return () -> managers.forEach(manager -> manager.addListener(new TransactionPhase()));
+        SmartInitializingSingleton courierTransactionPhase(ListableBeanFactory beans) {
+            // All that there are, also those that are only injected by their names.
+            return () -> BeanFactoryUtils.beansOfTypeIncludingAncestors(beans, ConfigurableTransactionManager.class)
+                    .values().forEach(manager -> manager.addListener(new TransactionPhase(manager)));
         }
+    }
 
+    /** The outbox is a table of a database. */
+    @Configuration(proxyBeanMethods = false)
+    @ConditionalOnClass({DataSourceUtils.class, DataSource.class})
+    @ConditionalOnProperty(name = "courier.outbox.enabled", matchIfMissing = true)
+    static class OutboxConfiguration {
         @Bean
         OutboxInUse courierOutbox(ObjectProvider<DataSource> sources, ConfigurableListableBeanFactory beans,
                 CourierProperties properties) {

@@ -37,7 +37,8 @@ final class OutboxWriter {
         // Asked before a connection is fetched: fetching one binds it to the thread even where no transaction of
         // this DataSource is open, and then its row would be committed at once.
         Object key = TransactionSynchronizationUtils.unwrapResourceIfNecessary(dataSource);
-        if (!(TransactionSynchronizationManager.getResource(key) instanceof ConnectionHolder)) {
+        Object bound = TransactionSynchronizationManager.getResource(key);
+        if (!(bound instanceof ConnectionHolder) || !TransactionPhase.has(bound, dataSource)) {
             throw foreign(draft);
         }
         Connection connection = DataSourceUtils.getConnection(dataSource);

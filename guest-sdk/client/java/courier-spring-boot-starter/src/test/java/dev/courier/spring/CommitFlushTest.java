@@ -162,6 +162,15 @@ class CommitFlushTest {
     }
 
     @Test
+    void aTransactionOfJdbcWithinOneOfJpaHasTheSameConnection() {
+        TransactionTemplate plain = new TransactionTemplate(manager);
+        transaction.executeWithoutResult(outer ->
+                plain.executeWithoutResult(inner -> EventPublisher.publish(new ParcelChanged("plain"))));
+        assertThat(keys()).isEqualTo("plain");
+        assertThat(sent()).isEmpty();
+    }
+
+    @Test
     void aFlushThatFailsSendsNothing() {
         jdbc.update("INSERT INTO parcel (id) VALUES ('p-3')");
         assertThatThrownBy(() -> transaction.executeWithoutResult(status -> {
