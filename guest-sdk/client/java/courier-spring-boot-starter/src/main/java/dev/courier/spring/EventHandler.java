@@ -19,9 +19,9 @@ import org.springframework.stereotype.Component;
  * }
  * }</pre>
  *
- * <p>The message is handled when the method returns. An exception makes it fail, and is the reason;
- * {@link dev.courier.Retry}, {@link dev.courier.Reject} and {@link dev.courier.Unavailable} say more than that. A
- * message may come more than once, with the same {@link Delivery#id()}.
+ * <p>The message is handled when the method returns, so a method that runs on after that is refused. An exception makes
+ * it fail, and is the reason; {@link dev.courier.Retry}, {@link dev.courier.Reject} and {@link dev.courier.Unavailable}
+ * say more than that. A message may come more than once, with the same {@link Delivery#id()}.
  */
 @Documented
 @Component

@@ -11,7 +11,10 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.stream.Stream;
 import org.springframework.aop.framework.autoproxy.AutoProxyUtils;
+import org.springframework.aop.scope.ScopedProxyUtils;
+import org.springframework.aop.support.AopUtils;
 import org.springframework.beans.factory.SmartInitializingSingleton;
 import org.springframework.beans.factory.config.ConfigurableListableBeanFactory;
 import org.springframework.core.annotation.AnnotatedElementUtils;
@@ -27,7 +30,10 @@ final class HandlerRegistry implements SmartInitializingSingleton {
 
     HandlerRegistry(ConfigurableListableBeanFactory beans) {
         this.beans = beans;
-        beanNames = List.of(beans.getBeanNamesForAnnotation(EventHandler.class));
+        // A bean with a scope is two: the one that others see, and its target, which is made anew for each scope.
+        beanNames = Stream.of(beans.getBeanNamesForAnnotation(EventHandler.class))
+                .map(name -> ScopedProxyUtils.isScopedTarget(name) ? ScopedProxyUtils.getOriginalBeanName(name) : name)
+                .distinct().toList();
     }
 
     /** Whether the application has handlers; known before their beans are made. */
@@ -58,8 +64,7 @@ final class HandlerRegistry implements SmartInitializingSingleton {
     }
 
     private void register(String beanName) {
-        Class<?> target = AutoProxyUtils.determineTargetClass(beans, beanName);
-        Class<?> owner = ClassUtils.getUserClass(target == null ? beans.getType(beanName) : target);
+        Class<?> owner = owner(beanName);
         EventHandler annotation = AnnotatedElementUtils.findMergedAnnotation(owner, EventHandler.class);
         String group = resolve(annotation.consumerGroup());
         String topic = resolve(annotation.topic());
@@ -80,7 +85,15 @@ final class HandlerRegistry implements SmartInitializingSingleton {
         }
     }
 
-    private static HandlerMethod handlerMethod(String beanName, Class<?> owner, Method method) {
+    /** The class of a bean, without proxies. */
+    private Class<?> owner(String beanName) {
+        String scoped = ScopedProxyUtils.getTargetBeanName(beanName);
+        String name = beans.containsBean(scoped) ? scoped : beanName;
+        Class<?> target = AutoProxyUtils.determineTargetClass(beans, name);
+        return ClassUtils.getUserClass(target == null ? beans.getType(name) : target);
+    }
+
+    private HandlerMethod handlerMethod(String beanName, Class<?> owner, Method method) {
         Class<?>[] parameters = method.getParameterTypes();
         boolean delivered = parameters.length == 2 && parameters[1] == Delivery.class;
         if (parameters.length == 0 || !Message.class.isAssignableFrom(parameters[0])
@@ -90,7 +103,11 @@ final class HandlerRegistry implements SmartInitializingSingleton {
         }
         Class<? extends Message> message = parameters[0].asSubclass(Message.class);
         try {
-            return new HandlerMethod(beanName, owner, method, message, MessageType.of(message));
+            HandlerMethod handler = new HandlerMethod(beanName, owner, method, message, MessageType.of(message));
+            handler.refuseIfLater();
+            // A proxy may have only the methods of interfaces: said now, and not by each message.
+            AopUtils.selectInvocableMethod(method, beans.getType(beanName));
+            return handler;
         } catch (InvalidMessageException error) {
             throw new IllegalStateException(method + ": " + error.getMessage(), error);
         }
