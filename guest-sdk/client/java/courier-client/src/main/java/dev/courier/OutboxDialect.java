@@ -7,6 +7,7 @@ import java.nio.charset.StandardCharsets;
 import java.sql.Connection;
 import java.sql.SQLException;
 import java.time.Duration;
+import java.util.Locale;
 
 /** The databases whose outboxes a host relays. */
 public enum OutboxDialect {
@@ -25,7 +26,7 @@ public enum OutboxDialect {
             // SQLite's clock has whole milliseconds and may be one behind: one more, so that nothing is early.
             long millis = MessageJson.millisRoundedUp(delay) + 1;
             insert.setString(at, "+" + millis / MILLIS_PER_SECOND + "."
-                    + String.format("%03d", millis % MILLIS_PER_SECOND) + " seconds");
+                    + String.format(Locale.ROOT, "%03d", millis % MILLIS_PER_SECOND) + " seconds");
         }
     };
 

@@ -11,6 +11,7 @@ import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.Duration;
 import java.time.Instant;
+import java.util.Locale;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
@@ -67,6 +68,19 @@ class OutboxTest {
         double days = Double.parseDouble(row("julianday(deliver_at) - julianday(created_at)"));
         assertThat(days * 86_400).isBetween(90_061.0, 90_071.0);
         assertThat(row("deliver_at")).matches("\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z");
+    }
+
+    @Test
+    void theDigitsOfTheServicesLanguageAreNoneOfADelay() throws SQLException {
+        Locale before = Locale.getDefault();
+        Locale.setDefault(Locale.forLanguageTag("ar-u-nu-arab"));
+        try {
+            Draft draft = client.draft(new OrderCreated()).after(Duration.ofHours(1));
+            Outbox.of(connection).insert(connection, draft, null);
+        } finally {
+            Locale.setDefault(before);
+        }
+        assertThat(row("deliver_at > created_at")).isEqualTo("1");
     }
 
     @Test
