@@ -34,6 +34,11 @@ record Answer(int status, String verdict, String reason, Duration after) {
         }
     }
 
+    /** Another attempt may end otherwise. */
+    static Answer retry(String reason) {
+        return new Answer(500, "retry", reason, null);
+    }
+
     /** The message can never be handled here. */
     static Answer reject(String reason) {
         return new Answer(422, "reject", reason, null);

@@ -68,8 +68,11 @@ final class MessageDispatcher {
         }
         HandlerMethod method = topics.get(topic).get(type);
         if (method == null) {
-            return Answer.reject("no method of the group " + group + " handles the type " + type
-                    + ": name the types that it handles in the binding's `types`");
+            // The same: the next version may have the class, and another attempt may meet that.
+            return Answer.retry("no method of the group " + group + " handles the type " + type + " of the topic "
+                    + topic + ", only " + String.join(", ", topics.get(topic).keySet()) + ": add a method handle that "
+                    + "takes a class with @Topic(name = \"" + topic + "\", type = \"" + type + "\"), or leave the type "
+                    + "out of the binding's `types`");
         }
         Message message;
         try {

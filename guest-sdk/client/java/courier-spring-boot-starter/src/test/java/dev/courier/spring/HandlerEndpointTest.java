@@ -189,11 +189,17 @@ class HandlerEndpointTest {
         JsonNode problem = push("OrderCreated", "{\"quantity\":\"many\"}").json();
         assertThat(problem.get("verdict").asText()).isEqualTo("reject");
         assertThat(problem.get("reason").asText()).contains("OrderCreated").contains("many");
-        problem = push("OrderShipped", "{}").json();
-        assertThat(problem.get("verdict").asText()).isEqualTo("reject");
-        assertThat(problem.get("reason").asText()).contains("OrderShipped");
         problem = push("OrderCreated", "null").json();
         assertThat(problem.get("reason").asText()).isEqualTo("the message has no body");
+    }
+
+    @Test
+    void aTypeThatANewerVersionMayHandleIsTriedAgain() {
+        FakeHost.Answer answer = push("OrderShipped", "{}");
+        assertThat(answer.status()).isEqualTo(500);
+        assertThat(answer.json().get("verdict").asText()).isEqualTo("retry");
+        assertThat(answer.json().get("reason").asText()).contains("OrderShipped", "only OrderCreated, OrderPaid",
+                "@Topic(name = \"order\", type = \"OrderShipped\")", "`types`");
     }
 
     @Test
