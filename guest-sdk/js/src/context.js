@@ -216,7 +216,7 @@ export class Context {
     const why = `http ${response.status}`;
     if (response.status === 429 || response.status === 503) {
       const seconds = Number(response.headers.get("retry-after") ?? NaN);
-      throw new Failure("unavailable", why, Number.isFinite(seconds) ? { after: seconds * 1000 } : {});
+      throw new Failure("unavailable", why, Number.isFinite(seconds) && seconds >= 0 ? { after: seconds * 1000 } : {});
     }
     throw new Failure(response.status >= 500 ? "retry" : "reject", why);
   }

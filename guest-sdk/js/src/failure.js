@@ -2,13 +2,16 @@
 
 const UNITS = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
+/** A longer wait is as good as none that ends, and the contract's number cannot hold any. */
+const MAX_WAIT_MS = 365 * UNITS.d;
+
 /** Milliseconds of `"5s"` or of a number, which is milliseconds already. */
 export function milliseconds(duration) {
   if (duration === undefined || duration === null) return null;
-  if (typeof duration === "number" && duration >= 0 && Number.isFinite(duration)) return Math.round(duration);
-  const parts = typeof duration === "string" ? /^(\d+)(ms|s|m|h|d)$/.exec(duration) : null;
+  if (typeof duration === "number" && duration >= 0 && Number.isFinite(duration)) return Math.min(Math.round(duration), MAX_WAIT_MS);
+  const parts = typeof duration === "string" ? /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(duration) : null;
   if (!parts) throw new TypeError(`${String(duration)} is no duration: write "500ms", "5s", "2m", "1h" or milliseconds`);
-  return Number(parts[1]) * UNITS[parts[2]];
+  return Math.min(Math.round(Number(parts[1]) * UNITS[parts[2]]), MAX_WAIT_MS);
 }
 
 /** What a handler throws to say what should follow. */
@@ -32,6 +35,14 @@ export class RefusalError extends Error {
     this.name = "RefusalError";
     this.code = code;
   }
+}
+
+/** The failure that an uncaught error stands for: what its maker said, or else the error itself. */
+export function meant(error) {
+  if (error?.failure instanceof Failure) return error.failure;
+  // The host could not do it now, which says nothing about the message.
+  if (error instanceof RefusalError && error.code === "unavailable") return new Failure("unavailable", error.message, { cause: error });
+  return error;
 }
 
 /** Calls an import; what it refuses becomes a RefusalError. */

@@ -130,7 +130,10 @@ export class Failure extends Error {
   readonly afterMs: number | null;
 }
 
-/** A call that the host refused: catch it, or leave it to become the reason. */
+/**
+ * A call that the host refused. Left uncaught it becomes the reason; one with the code
+ * `unavailable`, which the host could not do now, pauses the binding.
+ */
 export class RefusalError extends Error {
   readonly code: "denied" | "limit" | "invalid" | "unavailable";
 }

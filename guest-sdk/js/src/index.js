@@ -1,7 +1,7 @@
 // What a handler imports: `import { handler } from "courier-sdk"`.
 
 import { Context, Message } from "./context.js";
-import { Failure, RefusalError, reject, retry, toWire, trace, unavailable } from "./failure.js";
+import { Failure, meant, RefusalError, reject, retry, toWire, trace, unavailable } from "./failure.js";
 
 export { Context, Failure, Message, RefusalError, reject, retry, unavailable };
 
@@ -140,7 +140,7 @@ export function runBatch(declared, contexts) {
 }
 
 function failureOf(error, ctx) {
-  const failure = toWire(error?.failure instanceof Failure ? error.failure : error);
+  const failure = toWire(meant(error));
   if (failure.tag === "error" && error instanceof Error) ctx.log.error(trace(error));
   return failure;
 }

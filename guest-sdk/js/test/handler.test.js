@@ -76,6 +76,23 @@ test("what is not granted is refused with the host's words", async () => {
   assert.throws(() => ctx.state.get("a"), (error) => error instanceof RefusalError && error.code === "denied");
 });
 
+test("what the host cannot do now pauses the binding, and what it refuses for good is an error", async () => {
+  const refused = (code) => deliver(handler(() => { throw new RefusalError(code, "the store does not answer"); }), {});
+  assert.equal((await refused("unavailable")).verdict, "unavailable");
+  for (const code of ["denied", "limit", "invalid"]) assert.equal((await refused(code)).verdict, "error", code);
+});
+
+test("a wait may be a fraction, and one that makes no sense changes no verdict", async () => {
+  assert.equal(retry("later", { after: "1.5s" }).afterMs, 1_500);
+  assert.equal(retry("later", { after: 1e300 }).afterMs, 365 * 86_400_000);
+  assert.throws(() => retry("later", { after: "soon" }), TypeError);
+  const { ctx } = context({});
+  const response = (wait) => ({ ok: false, status: 503, headers: { get: () => wait } });
+  for (const [wait, afterMs] of [["7", 7_000], ["-1", null], ["soon", null], ["9".repeat(20), 365 * 86_400_000]]) {
+    assert.throws(() => ctx.expectOk(response(wait)), (error) => error.verdict === "unavailable" && error.afterMs === afterMs, wait);
+  }
+});
+
 test("message, attempt, settings and stores are at hand", () => {
   const { ctx, seen } = context({
     key: "k", headers: { a: "b", empty: null }, attempt: { number: 3 }, config: { region: "eu" }, secrets: { token: "t" }, state: { n: 1 },

@@ -8,6 +8,9 @@ from datetime import timedelta
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
+MAX_WAIT_MS = 365 * _UNITS_MS["d"]
+"""A longer wait is as good as none that ends, and the contract's number cannot hold any."""
+
 
 def wait_ms(after: timedelta | float | str | None) -> int | None:
     """A wait in milliseconds: of a timedelta, of seconds, or of a text like `5s`."""
@@ -24,7 +27,7 @@ def wait_ms(after: timedelta | float | str | None) -> int | None:
         wait = after * 1_000
     if wait < 0:
         raise ValueError(f"after is {after!r}, must not be negative")
-    return round(wait)
+    return round(min(wait, MAX_WAIT_MS))
 
 
 class Retry(Exception):

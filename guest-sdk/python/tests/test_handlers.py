@@ -291,6 +291,8 @@ def test_http_is_answered_from_a_table_and_statuses_say_what_follows() -> None:
     assert test.requests[0].headers == [("content-type", b"application/json"), ("idempotency-key", b"test-delivery")]
     down = HttpResponse(503, [("Retry-After", b"7")])
     assert TestContext({}, http={url: down}).deliver(ask) == Failure("unavailable", "http 503", 7_000)
+    for_ever = HttpResponse(503, [("Retry-After", b"9" * 20)])
+    assert TestContext({}, http={url: for_ever}).deliver(ask) == Failure("unavailable", "http 503", 365 * 86_400_000)
     assert TestContext({}, http={url: 500}).deliver(ask) == Failure("retry", "http 500")
     assert TestContext({}, http={url: 404}).deliver(ask) == Failure("reject", "http 404")
     ended = TestContext({}).deliver(ask)
