@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -325,8 +326,44 @@ func TestAnOutboxRowHasTheColumnsOfThePublishedTable(t *testing.T) {
 }
 
 func TestAPoolIsNoTransaction(t *testing.T) {
-	_, err := publisher(t, "http://a").PublishIn(context.Background(), &sql.DB{}, client.PostgreSQL, order)
-	if err == nil || !strings.Contains(err.Error(), "*sql.Tx") {
-		t.Errorf("%v", err)
+	for _, pool := range []client.Executor{&sql.DB{}, wrapped{&sql.DB{}}} {
+		_, err := publisher(t, "http://a").PublishIn(context.Background(), pool, client.PostgreSQL, order)
+		if err == nil || !strings.Contains(err.Error(), "pass the transaction") {
+			t.Errorf("%T: %v", pool, err)
+		}
+	}
+}
+
+// wrapped is a pool as sqlx and others have it.
+type wrapped struct{ *sql.DB }
+
+func TestADraftTakesNoOtherDelayOrKind(t *testing.T) {
+	ctx := context.Background()
+	publisher := publisher(t, "http://a")
+	draft, err := publisher.Draft(ctx, order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, publish := range []func() (client.Receipt, error){
+		func() (client.Receipt, error) { return publisher.PublishAfter(ctx, draft, time.Minute) },
+		func() (client.Receipt, error) { return publisher.PublishAt(ctx, draft, time.Now().Add(time.Minute)) },
+		func() (client.Receipt, error) { return publisher.PublishBroadcast(ctx, draft) },
+	} {
+		var invalid *client.InvalidError
+		if _, err := publish(); !errors.As(err, &invalid) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestATypeOfContentIsFoundInAnyCase(t *testing.T) {
+	message := client.Message{Topic: "order", Type: "T", Body: []byte("a,b"), Headers: []client.Header{{Name: "Content-Type", Value: []byte("text/csv")}}}
+	draft, err := publisher(t, "http://a").Draft(context.Background(), message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, values, err := client.OutboxInsert(client.PostgreSQL, draft, "outbox")
+	if err != nil || !slices.Contains(values, any(`{"Content-Type":"text/csv"}`)) {
+		t.Errorf("%v %v", values, err)
 	}
 }

@@ -36,8 +36,9 @@ func (publisher *Publisher) PublishIn(ctx context.Context, tx Executor, dialect 
 	if err != nil {
 		return "", err
 	}
-	if _, isPool := tx.(*sql.DB); isPool {
-		why := "a *sql.DB has a connection of its own for every statement: pass the *sql.Tx"
+	// A *sql.DB, and whatever wraps one.
+	if _, isPool := tx.(interface{ SetMaxOpenConns(int) }); isPool {
+		why := fmt.Sprintf("a %T has a connection of its own for every statement: pass the transaction", tx)
 		return "", &InvalidError{ID: draft.ID(), Why: why}
 	}
 	statement, values, err := OutboxInsert(dialect, draft, publisher.table)
@@ -73,7 +74,11 @@ func OutboxInsert(dialect Dialect, draft *Draft, table string) (string, []any, e
 		}
 	}
 	named := headers(message)
-	if _, isTyped := named["content-type"]; !draft.isJSON && !isTyped {
+	isTyped := false
+	for name := range named {
+		isTyped = isTyped || strings.EqualFold(name, "content-type")
+	}
+	if !draft.isJSON && !isTyped {
 		named["content-type"] = "application/octet-stream"
 	}
 	headerText, err := writeJSON(named)

@@ -120,18 +120,24 @@ func newHTTPClient() *http.Client {
 // Draft is the message of an event with its id, as it is sent; publish it any
 // number of times.
 func (publisher *Publisher) Draft(ctx context.Context, event Event) (*Draft, error) {
-	return publisher.draft(ctx, event, func(*Message) {})
+	return publisher.draft(ctx, event, nil)
 }
 
 func (publisher *Publisher) draft(ctx context.Context, event Event, change func(*Message)) (*Draft, error) {
 	if draft, ok := event.(*Draft); ok {
+		if change != nil {
+			why := "a draft is sent as it was made: give the Message its delay, time or kind before"
+			return nil, &InvalidError{ID: draft.ID(), Why: why}
+		}
 		return draft, nil
 	}
 	if event == nil {
 		return nil, &InvalidError{Why: "there is no message"}
 	}
 	message := event.CourierMessage()
-	change(&message)
+	if change != nil {
+		change(&message)
+	}
 	if message.Traceparent == "" {
 		message.Traceparent = publisher.traceparent(ctx)
 	}
@@ -141,7 +147,7 @@ func (publisher *Publisher) draft(ctx context.Context, event Event, change func(
 // Publish publishes a message, and tries again with its id while the cause can
 // pass. The error is an [InvalidError], a [RefusedError] or a [GaveUpError].
 func (publisher *Publisher) Publish(ctx context.Context, event Event) (Receipt, error) {
-	return publisher.publish(ctx, event, func(*Message) {})
+	return publisher.publish(ctx, event, nil)
 }
 
 // PublishAfter publishes a message that is delivered no sooner than after delay.

@@ -44,7 +44,7 @@ export function outboxInsert(dialect: Dialect, draft: Draft, options: OutboxOpti
   }
   if (draft.bodyText === undefined) throw new InvalidError("a body in an outbox is text, and this one is not", id);
   const headers = headersOf(message);
-  if (message.body instanceof Uint8Array && message.contentType === undefined && !("content-type" in headers)) {
+  if (message.body instanceof Uint8Array && message.contentType === undefined && !Object.keys(headers).some((name) => name.toLowerCase() === "content-type")) {
     headers["content-type"] = "application/octet-stream";
   }
   const names: string[] = [];
@@ -88,6 +88,9 @@ export function publishIn(
   options: OutboxOptions,
 ): Promise<string> | string {
   if ("prepare" in tx && typeof tx.prepare === "function") {
+    // What better-sqlite3 and node:sqlite call it.
+    const hasBegun = ("inTransaction" in tx ? tx.inTransaction : "isTransaction" in tx ? tx.isTransaction : true) !== false;
+    if (!hasBegun) throw new InvalidError("no transaction has begun on this database: the row would be committed by itself", draft.id);
     const { text, values } = outboxInsert("sqlite", draft, options);
     tx.prepare(text).run(...values);
     return draft.id;

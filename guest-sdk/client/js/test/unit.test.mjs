@@ -144,6 +144,17 @@ test("an outbox row has the columns of the published table", () => {
   assert.throws(() => outboxInsert("postgres", new Draft({ ...order, body: new Uint8Array([255]) })), InvalidError);
 });
 
+test("a row that would be committed by itself is refused", () => {
+  const written = [];
+  const database = (state) => ({ ...state, prepare: () => ({ run: (...values) => written.push(values) }) });
+  for (const state of [{ inTransaction: false }, { isTransaction: false }]) {
+    assert.throws(() => new Publisher("http://a").publishIn(database(state), order), /no transaction has begun/);
+  }
+  assert.equal(written.length, 0);
+  for (const state of [{ inTransaction: true }, { isTransaction: true }, {}]) new Publisher("http://a").publishIn(database(state), order);
+  assert.equal(written.length, 3);
+});
+
 test("a pool is no transaction", () => {
   const pool = { query: async () => {}, totalCount: 1, idleCount: 1 };
   assert.throws(() => new Publisher("http://a").publishIn(pool, order), /pool/);

@@ -7,6 +7,7 @@ import ssl
 from datetime import datetime, timedelta
 from typing import Any, Callable, Union
 
+from .errors import InvalidError
 from .http import Transport
 from .message import Draft, message_of
 from .outbox import OUTBOX
@@ -55,6 +56,10 @@ class Settings:
 
     def _draft(self, written: Any, **changes: Any) -> Draft:
         if isinstance(written, Draft):
+            if changes:
+                raise InvalidError(
+                    f"a draft is sent as it was made: give the Message its {' and '.join(changes)} before", written.id
+                )
             return written
         message = message_of(written)
         if message.traceparent is None:

@@ -93,7 +93,9 @@ class Transport:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidError(f"the host {url!r} is no http or https URL")
         self._is_https, self._ssl_context = parts.scheme == "https", ssl_context
-        self._host, self._port, self._base = parts.hostname, port, parts.path.rstrip("/")
+        self._host, self._base = parts.hostname, parts.path.rstrip("/")
+        # Without a port, http.client takes the end of an IPv6 address for one.
+        self._port = port or (443 if self._is_https else 80)
         self._headers = {"accept": "application/json"}
         if token is not None:
             self._headers["authorization"] = f"Bearer {token}"
@@ -113,13 +115,15 @@ class Transport:
 
     def ask(self, request: Request) -> Answer | NoAnswer:
         """Asks once; raises nothing for what the network does."""
-        ends_at = time.monotonic() + request.timeout_s
+        left = request.ends_at - time.monotonic()
+        if left <= 0:
+            return NoAnswer("no connection was free in time")
         connection = self._take()
         try:
             if connection is None:
-                connection = self._connect(request.timeout_s)
+                connection = self._connect(left)
             limited: Any = connection.sock
-            limited.ends_at = ends_at
+            limited.ends_at = request.ends_at
             headers = dict(self._headers)
             if request.body is not None:
                 headers["content-type"] = "application/json"

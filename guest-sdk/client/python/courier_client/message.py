@@ -129,6 +129,11 @@ class Draft:
         else:
             # The body's own text, so that what is sent again is the same letter for letter.
             self.json = f'{write(wire)[:-1]},"body":{self.body}}}'
+        try:
+            self.json.encode()
+        except UnicodeEncodeError as error:
+            cut = error.object[error.start : error.start + 1]
+            raise InvalidError(f"a text of it has {cut!r}, half of a character, which UTF-8 cannot write", self.id) from error
 
     def _body(self, body: Any) -> str | bytes:
         if isinstance(body, (bytes, bytearray, memoryview)):

@@ -35,7 +35,7 @@ def outbox_insert(
     if body is None:
         raise InvalidError("a body in an outbox is text, and this one is not", draft.id)
     headers = dict(draft.headers)
-    if isinstance(draft.body, bytes) and "content-type" not in headers:
+    if isinstance(draft.body, bytes) and "content-type" not in map(str.lower, headers):
         headers["content-type"] = "application/octet-stream"
     values: dict[str, Any] = {"id": draft.id}
     # An outbox of one's own may have no such column.
@@ -69,12 +69,16 @@ def write_row(tx: Any, draft: Draft, table: str) -> Any:
     libraries = {base.__module__.partition(".")[0] for base in type(tx).__mro__}
     if libraries & {"psycopg", "psycopg2"}:
         statement, values = outbox_insert("postgres", draft, table, mark=lambda name: f"%({name})s")
+        connection = getattr(tx, "connection", tx)
+        # IDLE is 0 in both versions: a row would be committed by itself.
+        if getattr(connection, "autocommit", False) and connection.info.transaction_status == 0:
+            raise InvalidError("no transaction has begun on this connection, which is in autocommit mode", draft.id)
         # psycopg2 has it on cursors only.
         target = tx if hasattr(tx, "execute") else tx.cursor()
         return target.execute(statement, values)
     if libraries & {"sqlite3", "_sqlite3", "aiosqlite"}:
         statement, values = outbox_insert("sqlite", draft, table)
-        if getattr(tx, "isolation_level", "") is None and not getattr(tx, "in_transaction", True):
+        if not _begins(getattr(tx, "connection", tx)):
             raise InvalidError("no transaction has begun on this connection: execute BEGIN first", draft.id)
         return tx.execute(statement, values)
     if "sqlalchemy" in libraries and hasattr(tx, "execute"):
@@ -88,6 +92,18 @@ def write_row(tx: Any, draft: Draft, table: str) -> Any:
         "outbox_insert makes the statement for others",
         draft.id,
     )
+
+
+def _begins(connection: Any) -> bool:
+    """Whether a statement on a connection of SQLite is part of a transaction: one that
+    has begun, or one that Python begins before it."""
+    if getattr(connection, "in_transaction", True):
+        return True
+    # Since Python 3.12; -1 means that isolation_level decides, as before.
+    autocommit = getattr(connection, "autocommit", -1)
+    if isinstance(autocommit, bool):
+        return not autocommit
+    return getattr(connection, "isolation_level", "") is not None
 
 
 def _quoted(table: str, id: str) -> str:

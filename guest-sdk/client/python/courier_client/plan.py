@@ -34,13 +34,13 @@ RETRY_AFTER_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class Request:
-    """Asks the host once, within so many seconds."""
+    """Asks the host once, until a time of the monotonic clock: the wait for a thread counts too."""
 
     method: str
     path: str
     body: bytes | None
     traceparent: str | None
-    timeout_s: float
+    ends_at: float
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,10 @@ class _Tries:
         """One try, no longer than what is left of the time: an answer that is final, or why there is none."""
         self.count += 1
         self._least = 0.0
-        left = max(self._deadline - time.monotonic(), PAUSE_FIRST_S)
+        now = time.monotonic()
+        left = max(self._deadline - now, PAUSE_FIRST_S)
         payload = None if body is None else body.encode()
-        outcome = yield Request(method, path, payload, traceparent, min(self._times.try_timeout_s, left))
+        outcome = yield Request(method, path, payload, traceparent, now + min(self._times.try_timeout_s, left))
         if isinstance(outcome, NoAnswer):
             return outcome.why
         assert isinstance(outcome, Answer)

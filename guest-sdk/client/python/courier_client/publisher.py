@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta
+from inspect import isawaitable, iscoroutine
 from typing import Any, Iterable, TypeVar
 
 from . import plan
 from .answers import MessageView, Receipt
 from .base import Settings
-from .errors import CourierError
+from .errors import CourierError, InvalidError
 from .outbox import write_row
 
 _T = TypeVar("_T")
@@ -76,7 +77,12 @@ class Publisher(Settings):
         raises is passed on.
         """
         draft = self._draft(message)
-        write_row(tx, draft, self._table)
+        written = write_row(tx, draft, self._table)
+        if iscoroutine(written):
+            written.close()
+        if isawaitable(written):
+            # Nobody would await it: the transaction would commit without the row.
+            raise InvalidError("this connection is asynchronous: publish with AsyncPublisher, and await it", draft.id)
         return draft.id
 
     def close(self) -> None:

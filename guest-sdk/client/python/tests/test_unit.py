@@ -4,6 +4,8 @@ import asyncio
 import json
 import re
 import sqlite3
+import sys
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -21,6 +23,7 @@ from courier_client import (
     event,
     outbox_insert,
 )
+from courier_client.plan import NoAnswer, Request
 
 
 @event(topic="order", key="order_id")
@@ -237,3 +240,82 @@ def test_what_is_no_transaction_is_told():
         publisher.publish_in(object(), ORDER)
     with pytest.raises(InvalidError, match="BEGIN"):
         publisher.publish_in(sqlite3.connect(":memory:", isolation_level=None), ORDER)
+
+
+TABLE = "CREATE TABLE courier_outbox (id, source, topic, type, key, kind, body, headers, deliver_at)"
+
+
+def rows(connection):
+    return connection.execute("SELECT count(*) FROM courier_outbox").fetchone()[0]
+
+
+def test_a_row_that_would_be_committed_by_itself_is_refused(tmp_path):
+    publisher = Publisher("http://a")
+    connection = sqlite3.connect(tmp_path / "own.db", isolation_level=None)
+    connection.execute(TABLE)
+    for tx in (connection, connection.cursor()):
+        with pytest.raises(InvalidError, match="BEGIN"):
+            publisher.publish_in(tx, ORDER)
+        connection.execute("BEGIN")
+        publisher.publish_in(tx, ORDER)
+        connection.execute("ROLLBACK")
+    assert rows(connection) == 0
+    # Python begins it.
+    usual = sqlite3.connect(tmp_path / "own.db")
+    publisher.publish_in(usual.cursor(), ORDER)
+    usual.rollback()
+    assert rows(usual) == 0
+    if sys.version_info >= (3, 12):
+        committing = sqlite3.connect(tmp_path / "own.db", autocommit=True)
+        with pytest.raises(InvalidError, match="BEGIN"):
+            publisher.publish_in(committing, ORDER)
+
+
+def test_an_asynchronous_connection_is_refused_by_the_publisher_that_does_not_wait(tmp_path):
+    class Connection:
+        """As psycopg's asynchronous one, by the module that its class comes from."""
+
+        __module__ = "psycopg"
+        autocommit = False
+
+        async def execute(self, statement, values):
+            raise AssertionError("it was carried out")
+
+    with pytest.raises(InvalidError, match="AsyncPublisher"):
+        Publisher("http://a").publish_in(Connection(), ORDER)
+
+
+def test_a_draft_takes_no_other_delay_or_kind():
+    publisher = Publisher("http://a")
+    draft = publisher.draft(ORDER)
+    for call in (
+        lambda: publisher.publish_after(draft, 60),
+        lambda: publisher.publish_at(draft, datetime.now(timezone.utc)),
+        lambda: publisher.publish_broadcast(draft),
+    ):
+        with pytest.raises(InvalidError, match="as it was made"):
+            call()
+
+
+def test_half_a_character_is_told_before_anything_is_sent():
+    with serve(lambda *_: pytest.fail("it was sent")) as host, pytest.raises(InvalidError, match="half of a character"):
+        Publisher(host.url).publish_all([ORDER, Message("order", "T", {"cut": "\ud83d"})])
+
+
+def test_a_type_of_content_is_found_in_any_case():
+    draft = Draft(Message("order", "T", b"a,b", headers={"Content-Type": "text/csv"}))
+    assert json.loads(outbox_insert("postgres", draft)[1]["headers"]) == {"Content-Type": "text/csv"}
+
+
+def test_an_address_of_ipv6_needs_no_port():
+    for url, port in (("http://[::1]", 80), ("https://[2001:db8::5]/x", 443), ("http://[::1]:7373", 7373)):
+        transport = Publisher(url)._transport
+        assert (transport._host, transport._port) == (url.split("[")[1].split("]")[0], port)
+
+
+def test_a_request_whose_time_is_over_is_not_sent():
+    # It waited for a thread of the asynchronous publisher until then.
+    with serve(lambda *_: AWAY) as host:
+        late = Request("GET", "/v1/messages/o-1", None, None, time.monotonic() - 0.1)
+        assert isinstance(Publisher(host.url)._transport.ask(late), NoAnswer)
+        assert host.asked == []
