@@ -1,7 +1,7 @@
 import express from "express";
 
 const app = express();
-app.use(express.json());
+app.use(express.json({ limit: "2mb" })); // a message has 1 MiB at most
 
 app.post("/courier", (request, response) => {
   const delivery = request.get("courier-delivery"); // the same over all attempts
