@@ -10,7 +10,7 @@ const STRUCTURED: &str = "application/cloudevents+json; charset=utf-8";
 const BATCH: &str = "application/cloudevents-batch+json; charset=utf-8";
 /// Record headers that are never forwarded: those of this protocol, of the
 /// connection, and of authorization.
-const NEVER_FORWARDED: [&str; 19] = [
+const NEVER_FORWARDED: [&str; 20] = [
     "host",
     "authorization",
     "cookie",
@@ -24,6 +24,7 @@ const NEVER_FORWARDED: [&str; 19] = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "http2-settings",
     "expect",
     "forwarded",
     "idempotency-key",

@@ -162,6 +162,7 @@ fn record_headers_go_out_only_where_they_are_listed_and_never_some() {
         "transfer-encoding",
         "te",
         "upgrade",
+        "HTTP2-Settings",
         "ce-id",
         "webhook-id",
         "courier-delivery",
