@@ -22,4 +22,4 @@ pub use error::PublishError;
 pub use outbox::OutboxConnection;
 pub use publisher::Publisher;
 pub use receipt::{Receipt, State};
-pub use view::{Attempt, Delivery, MessageView};
+pub use view::{Attempt, Delivery, MessageView, PlaceView, Which};

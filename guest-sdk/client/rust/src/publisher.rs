@@ -269,12 +269,21 @@ impl Publisher {
         }
     }
 
-    /// A message with its deliveries and their attempts.
+    /// A message with its deliveries and their attempts; the newest one where its id
+    /// repeats, see [`MessageView::also`].
     ///
     /// # Errors
     /// What the sender can do about it; status 404 for an unknown one.
     pub async fn ask(&self, id: &str) -> Result<MessageView, PublishError> {
-        self.one(Method::GET, id).await
+        self.ask_for(id, Which::default()).await
+    }
+
+    /// As [`Self::ask`], for the message of a topic or a source.
+    ///
+    /// # Errors
+    /// As for [`Self::ask`].
+    pub async fn ask_for(&self, id: &str, which: Which<'_>) -> Result<MessageView, PublishError> {
+        self.one(Method::GET, id, which).await
     }
 
     /// Takes a delayed message back that is not due yet; doing so again answers
@@ -282,14 +291,27 @@ impl Publisher {
     ///
     /// # Errors
     /// What the sender can do about it; status 404 for an unknown one, 409 for
-    /// one that went out.
+    /// one that went out and for an id that repeats.
     pub async fn cancel(&self, id: &str) -> Result<MessageView, PublishError> {
-        self.one(Method::DELETE, id).await
+        self.cancel_for(id, Which::default()).await
     }
 
-    async fn one(&self, method: Method, id: &str) -> Result<MessageView, PublishError> {
+    /// As [`Self::cancel`], for the message of a topic or a source.
+    ///
+    /// # Errors
+    /// As for [`Self::cancel`].
+    pub async fn cancel_for(&self, id: &str, which: Which<'_>) -> Result<MessageView, PublishError> {
+        self.one(Method::DELETE, id, which).await
+    }
+
+    async fn one(&self, method: Method, id: &str, which: Which<'_>) -> Result<MessageView, PublishError> {
         let mut url = self.url.clone();
         url.path_segments_mut().expect("`new` checked that it has a path").push(id);
+        for (name, value) in [("topic", which.topic), ("source", which.source)] {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
         let begun = Instant::now();
         let (mut tries, mut pause) = (0, PAUSE_FIRST);
         loop {

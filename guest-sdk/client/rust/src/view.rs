@@ -51,8 +51,40 @@ pub struct MessageView {
     /// One for each group; for each node of it if it is a broadcast.
     #[serde(default)]
     pub deliveries: Vec<Delivery>,
+    /// Other messages of the same id.
+    #[serde(default)]
+    pub also: Vec<PlaceView>,
     /// Why nobody will handle it, when no group takes such messages.
     pub warning: Option<String>,
+}
+
+/// Another message of the same id.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[non_exhaustive]
+pub struct PlaceView {
+    /// The topic.
+    pub topic: String,
+    /// Where it is in Kafka.
+    pub partition: Option<i32>,
+    /// Where it is in its partition.
+    pub offset: Option<i64>,
+    /// The sending service.
+    pub source: Option<String>,
+    /// When the sender says it happened.
+    pub time: Option<String>,
+    /// When the host took it.
+    pub created_at: Option<String>,
+    /// Where it is.
+    pub state: String,
+}
+
+/// Which of the messages of one id is meant; those that differ have another topic or source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Which<'a> {
+    /// Its topic; any without it.
+    pub topic: Option<&'a str>,
+    /// The sending service; any without it.
+    pub source: Option<&'a str>,
 }
 
 /// One message for one group.

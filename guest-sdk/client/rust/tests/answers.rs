@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use courier_client::{PublishError, Publisher, State};
+use courier_client::{PublishError, Publisher, State, Which};
 use courier_sdk::Event;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -114,6 +114,26 @@ async fn of_many_only_those_without_an_answer_are_sent_again() {
     assert!(matches!(&answers[..], [Ok(_), Ok(_), Err(PublishError::Refused { status: 400, .. })]), "{answers:?}");
     let asked = asked.lock().await;
     assert_eq!(asked.iter().map(|request| request.matches("\"id\":").count()).collect::<Vec<_>>(), [3, 1]);
+}
+
+#[tokio::test]
+async fn a_topic_or_a_source_says_which_message_of_an_id_is_meant() {
+    const VIEW: &str = r#"{"id":"o-1","topic":"order","kind":"event","time":"2026-01-31T08:00:00Z","state":"COMMITTED",
+        "retrying":false,"also":[{"topic":"stock","partition":0,"offset":7,"source":"shop","time":null,
+        "created_at":null,"state":"COMMITTED"}]}"#;
+    let (url, asked) = host(&[(200, VIEW)]).await;
+    let publisher = Publisher::new(&url).unwrap();
+    let which = Which { topic: Some("a/b &c"), source: Some("shop") };
+    let found = publisher.ask_for("o-1", which).await.unwrap();
+    assert_eq!((found.also[0].topic.as_str(), found.also[0].offset), ("stock", Some(7)));
+    publisher.cancel_for("o-1", which).await.unwrap();
+    publisher.ask("o-1").await.unwrap();
+    let asked = asked.lock().await;
+    let lines: Vec<&str> = asked.iter().filter_map(|request| request.lines().next()).collect();
+    let query = "topic=a%2Fb+%26c&source=shop";
+    assert_eq!(lines[0], format!("GET /v1/messages/o-1?{query} HTTP/1.1"));
+    assert_eq!(lines[1], format!("DELETE /v1/messages/o-1?{query} HTTP/1.1"));
+    assert_eq!(lines[2], "GET /v1/messages/o-1 HTTP/1.1");
 }
 
 #[test]
