@@ -5,7 +5,7 @@
 //! [`journey`] is W1 on either store against the plain consumer: a topic filled
 //! before, a fresh group for each run, the contenders ([`contender`]) in turn
 //! (A B A B ..) on one machine, and ratios between them. [`fairness`] measures a
-//! group's latency beside a group that misbehaves, [`indexes`] the cost of the
+//! group's latency beside a group that misbehaves, [`push`] services as handlers, [`indexes`] the cost of the
 //! lists' indexes, [`call`] the engine alone, [`parts`] the pure parts alone,
 //! [`lists`] the API over a full store. Figures are medians with their spread;
 //! only `parts --instructions` can fail.
@@ -21,6 +21,7 @@ mod parts;
 mod peers;
 mod processors;
 mod progress;
+mod push;
 mod stored;
 mod table;
 mod versus;
@@ -49,6 +50,8 @@ enum Benchmark {
     Lists(lists::Arguments),
     /// Courier against comparable programs in several languages: W1 to W5.
     Peers(versus::Arguments),
+    /// An existing service as handler: rate and memory with http-push, beside wrk.
+    Push(push::Arguments),
     /// The pure parts alone: nanoseconds, or instructions against the baseline.
     Parts(parts::Arguments),
     /// Run one of the parts; `parts` starts this to count instructions.
@@ -59,6 +62,9 @@ enum Benchmark {
         /// Number of rounds.
         rounds: u64,
     },
+    /// Run the service that `push` measures with.
+    #[command(hide = true)]
+    Service(push::ServiceArguments),
     /// Run one of the Rust peers; the comparisons start this.
     #[command(hide = true)]
     Peer {
@@ -92,6 +98,8 @@ async fn main() -> anyhow::Result<()> {
         Benchmark::Call(arguments) => call::run(&arguments).await,
         Benchmark::Lists(arguments) => lists::run(&arguments).await,
         Benchmark::Peers(arguments) => versus::run(&arguments).await,
+        Benchmark::Push(arguments) => push::run(&arguments).await,
+        Benchmark::Service(arguments) => push::serve(&arguments).await,
         Benchmark::Parts(arguments) => parts::run(&arguments),
         Benchmark::Part { part, rounds } => {
             part.run(rounds);
