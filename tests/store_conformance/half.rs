@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courier::store::{
-    Accepted, AfterAsking, Due, HalfCheck, HalfRow, HalfState, NewHalf, NewMessage, Page, SHARDS, SentBy, SharedStore,
-    StoreError,
+    Accepted, AfterAsking, Due, HalfCheck, HalfRow, HalfState, NewHalf, NewMessage, Page, SHARDS,
+    SentBy, SharedStore, StoreError,
 };
 use courier_core::message::Timestamp;
 use courier_core::status::State;
@@ -59,7 +59,9 @@ pub async fn a_prepared_message_is_not_there_and_a_committed_one_is(database: Da
     assert!(store.message("m-1").await.unwrap().is_none() && due(&store, &shards).await.is_empty());
 
     let before = store.ping().await.unwrap();
-    let committed = store.commit_half("t-1", "why\0not").await.unwrap();
+    let end = store.commit_half("t-1", "why\0not").await.unwrap();
+    assert!(end.has_moved);
+    let committed = end.row;
     assert_eq!((committed.state, committed.reason.as_deref()), (HalfState::Committed, Some("why\u{fffd}not")));
     assert!(committed.ended_at >= Some(before) && committed.next_check_at.is_none());
     assert_eq!(committed.messages, prepared.messages);
@@ -77,7 +79,8 @@ pub async fn a_prepared_message_is_not_there_and_a_committed_one_is(database: Da
     assert_eq!(store.message("m-3").await.unwrap().unwrap().deliver_at, Some(Timestamp(7)));
     assert_eq!(store.move_due(&shards, None).await.unwrap().rows, 1);
 
-    assert_eq!(store.commit_half("t-1", "again").await.unwrap(), committed, "again, it answers the same");
+    let again = store.commit_half("t-1", "why\0not").await.unwrap();
+    assert_eq!((again.row, again.has_moved), (committed, false), "again, it answers the same and ends nothing");
     assert_eq!(due(&store, &shards).await, ["m-1", "m\u{fffd}-4", "m-3"], "each is owed once");
     assert!(matches!(&store.accept(&messages[..1]).await.unwrap()[..], [Accepted::Same(_)]), "it is known by its id");
 }
@@ -108,7 +111,7 @@ pub async fn a_transaction_ends_once(database: Database) {
         let wanted = [HalfState::Committed, HalfState::RolledBack];
         for (answer, wanted) in again.into_iter().zip(wanted) {
             match answer {
-                Ok(row) => assert!(wanted == state && row == ended, "{id}: {row:?}"),
+                Ok(end) => assert!(wanted == state && end.row == ended && !end.has_moved, "{id}: {end:?}"),
                 Err(StoreError::Conflict(why)) => {
                     assert!(wanted != state && why.contains(state.as_str()), "{id}: {why}");
                 }
@@ -198,7 +201,7 @@ pub async fn a_prepared_transaction_holds_its_identities(database: Database) {
     let answers = store.accept(&elsewhere).await.unwrap();
     assert!(matches!(&answers[..], [Accepted::New, Accepted::New]), "{answers:?}");
     let committed = store.commit_half("u", "x").await.unwrap();
-    assert_eq!(committed.state, HalfState::Committed, "a prepared one can commit");
+    assert_eq!(committed.row.state, HalfState::Committed, "a prepared one can commit");
     assert!(matches!(&store.accept(std::slice::from_ref(&other)).await.unwrap()[..], [Accepted::Other]));
     assert!(matches!(&store.accept(std::slice::from_ref(&both[1])).await.unwrap()[..], [Accepted::Same(_)]));
     // A rolled back transaction holds no id.
@@ -217,7 +220,7 @@ pub async fn a_sent_message_that_is_prepared_twice_is_a_conflict(database: Datab
     assert!(matches!(&again, Err(StoreError::Conflict(why)) if why.contains("the transaction u")), "{again:?}");
     let sent = store.accept(&[message("m-u", None, None)]).await.unwrap();
     assert!(matches!(&sent[..], [Accepted::Same(_)]), "{sent:?}");
-    assert_eq!(store.commit_half("u", "x").await.unwrap().state, HalfState::Committed);
+    assert_eq!(store.commit_half("u", "x").await.unwrap().row.state, HalfState::Committed);
 }
 
 /// A POST and a prepare of one identity at the same time, on two hosts: one of them
@@ -234,7 +237,7 @@ pub async fn of_a_message_and_a_transaction_that_meet_one_has_the_identity(datab
             ([Accepted::New], Err(StoreError::Conflict(_))) => both[0] += 1,
             ([Accepted::Reserved { transaction }], Ok(_)) => {
                 assert_eq!(*transaction, id);
-                assert_eq!(other.commit_half(&id, "x").await.unwrap().state, HalfState::Committed);
+                assert_eq!(other.commit_half(&id, "x").await.unwrap().row.state, HalfState::Committed);
                 both[1] += 1;
             }
             (accepted, prepared) => panic!("{accepted:?} {prepared:?}"),
@@ -254,10 +257,10 @@ pub async fn an_abandoned_transaction_can_still_commit(database: Database) {
         let check = claim(&store, HOUR).await.pop().unwrap();
         store.leave_half(&check, "nobody knew", AfterAsking::Abandon).await.unwrap();
     }
-    let committed = store.commit_half("c", "its sender committed it").await.unwrap();
+    let committed = store.commit_half("c", "its sender committed it").await.unwrap().row;
     assert_eq!((committed.state, committed.reason.as_deref()), (HalfState::Committed, Some("its sender committed it")));
     assert_eq!(due(&store, &shards).await, ["m-c"]);
-    assert_eq!(store.roll_back_half("r", "x").await.unwrap().state, HalfState::RolledBack);
+    assert_eq!(store.roll_back_half("r", "x").await.unwrap().row.state, HalfState::RolledBack);
     assert!(matches!(store.commit_half("r", "x").await, Err(StoreError::Conflict(_))), "its records are gone");
     // It no longer holds its id, and another message may have come.
     store.accept(&[NewMessage { digest: [9; 32], ..message("m-taken", None, None) }]).await.unwrap();
@@ -300,7 +303,7 @@ pub async fn what_cannot_be_asked_is_kept_until_retention(database: Database) {
     assert_eq!(row.state, HalfState::Abandoned);
     assert!(row.reason.unwrap().contains("older than the retention"));
     assert_eq!(seen(&store, "well").await.state, HalfState::Prepared);
-    assert_eq!(store.commit_half("t", "x").await.unwrap().state, HalfState::Committed);
+    assert_eq!(store.commit_half("t", "x").await.unwrap().row.state, HalfState::Committed);
 }
 
 /// A sender that commits while its check URL is asked, and two hosts at once: one
@@ -316,6 +319,7 @@ pub async fn ends_that_meet_are_one(database: Database) {
         assert!(commit.is_ok() != roll_back.is_ok(), "one end holds: {commit:?} {roll_back:?}");
         let sent = due(&store, &shards).await.contains(&format!("m-{id}"));
         assert_eq!(sent, commit.is_ok());
+        assert!(commit.or(roll_back).unwrap().has_moved);
     }
 }
 

@@ -164,6 +164,6 @@ pub async fn what_an_older_version_kept_is_found_and_sent(database: Database) {
     // Of two prepared transactions with the same message the older one holds it.
     let answers = store.accept(&[message("half", None, None)]).await.unwrap();
     assert!(matches!(&answers[..], [Accepted::Reserved { transaction }] if transaction == "t-1"), "{answers:?}");
-    assert_eq!(store.commit_half("t-1", "x").await.unwrap().state, HalfState::Committed);
-    assert_eq!(store.commit_half("t-2", "x").await.unwrap().state, HalfState::Committed, "it is the same message");
+    assert_eq!(store.commit_half("t-1", "x").await.unwrap().row.state, HalfState::Committed);
+    assert_eq!(store.commit_half("t-2", "x").await.unwrap().row.state, HalfState::Committed, "it is the same message");
 }

@@ -139,6 +139,14 @@ pub struct HalfRow {
     pub sender: Option<String>,
 }
 
+/// The end of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HalfEnd {
+    pub row: HalfRow,
+    /// Whether this call ended it; false when it had ended so before.
+    pub has_moved: bool,
+}
+
 /// A transaction whose check URL is to be called, claimed by one host for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HalfCheck {
@@ -196,14 +204,14 @@ pub trait HalfStore: Send + Sync + 'static {
 
     /// Writes the messages of a transaction as [`super::AcceptStore::accept`] would
     /// and makes it COMMITTED, all in one transaction of the store. A second call
-    /// returns the same. `Conflict` for a ROLLED_BACK one, and for an ABANDONED one
+    /// returns the same row. `Conflict` for a ROLLED_BACK one, and for an ABANDONED one
     /// whose records are gone or one of whose identities was taken meanwhile; the latter
     /// stays as it is.
-    async fn commit_half(&self, id: &str, reason: &str) -> Result<HalfRow, StoreError>;
+    async fn commit_half(&self, id: &str, reason: &str) -> Result<HalfEnd, StoreError>;
 
-    /// Makes a transaction ROLLED_BACK. A second call returns the same. `Conflict` for
+    /// Makes a transaction ROLLED_BACK. A second call returns the same row. `Conflict` for
     /// one that is COMMITTED.
-    async fn roll_back_half(&self, id: &str, reason: &str) -> Result<HalfRow, StoreError>;
+    async fn roll_back_half(&self, id: &str, reason: &str) -> Result<HalfEnd, StoreError>;
 
     /// Claims transactions whose deadline has passed, for `lease`, in which no other host
     /// gets them. Returns also how long it takes until the next one; `None` when no

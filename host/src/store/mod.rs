@@ -70,7 +70,7 @@ pub use deliveries::DeliveryStore;
 pub use error::StoreError;
 pub use give_up::{GiveUp, GiveUpStore};
 pub use groups::GroupStore;
-pub use half::{AfterAsking, HalfCheck, HalfMessage, HalfRow, HalfState, HalfStore, NewHalf};
+pub use half::{AfterAsking, HalfCheck, HalfEnd, HalfMessage, HalfRow, HalfState, HalfStore, NewHalf};
 pub use handled_sets::{HandledAt, HandledSetStore};
 pub use health::{HealthStore, Weakness};
 pub use identity::{Identity, SentBy, SourceHash};

@@ -108,11 +108,11 @@ impl ports::TransactionsPort for Fake {
     }
 
     async fn commit(&self, id: &str, by: &EndedBy) -> Result<HalfRow, StoreError> {
-        self.store.commit_half(id, &format!("{by:?}")).await
+        Ok(self.store.commit_half(id, &format!("{by:?}")).await?.row)
     }
 
     async fn roll_back(&self, id: &str, by: &EndedBy) -> Result<HalfRow, StoreError> {
-        self.store.roll_back_half(id, &format!("{by:?}")).await
+        Ok(self.store.roll_back_half(id, &format!("{by:?}")).await?.row)
     }
 }
 

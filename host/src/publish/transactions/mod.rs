@@ -189,11 +189,13 @@ impl Transactions {
     }
 
     async fn end(&self, id: &str, state: HalfState, reason: &str) -> Result<HalfRow, StoreError> {
-        let row = match state {
+        let end = match state {
             HalfState::Committed => self.store.commit_half(id, reason).await?,
             _ => self.store.roll_back_half(id, reason).await?,
         };
-        if row.reason.as_deref() == Some(reason) {
+        let row = end.row;
+        // A sender that is in doubt repeats its call, which ends nothing.
+        if end.has_moved {
             count(state);
         }
         if row.state == HalfState::Committed {

@@ -11,10 +11,12 @@ use async_trait::async_trait;
 use super::dialect::{StatementConnection, StoreDialect};
 use super::paging::{page_of, time_and_id_cursor, time_and_id_of};
 use super::statement::{SharedRow, Statement};
-use crate::store::half::{KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone};
+use crate::store::half::{
+    KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone,
+};
 use crate::store::{
-    Accepted, AfterAsking, Due, HalfCheck, HalfMessage, HalfRow, HalfState, HalfStore, Listing, MAX_PAGE, NewHalf,
-    NewMessage, Page, SentBy, StoreError,
+    Accepted, AfterAsking, Due, HalfCheck, HalfEnd, HalfMessage, HalfRow, HalfState, HalfStore, Listing, MAX_PAGE,
+    NewHalf, NewMessage, Page, SentBy, StoreError,
 };
 
 /// A statement for the columns that [`half_rows`] reads, in its order.
@@ -86,11 +88,11 @@ impl<D: HalfDialect> HalfStore for D {
         .await
     }
 
-    async fn commit_half(&self, id: &str, reason: &str) -> Result<HalfRow, StoreError> {
+    async fn commit_half(&self, id: &str, reason: &str) -> Result<HalfEnd, StoreError> {
         D::limited(end(self, id, HalfState::Committed, reason)).await
     }
 
-    async fn roll_back_half(&self, id: &str, reason: &str) -> Result<HalfRow, StoreError> {
+    async fn roll_back_half(&self, id: &str, reason: &str) -> Result<HalfEnd, StoreError> {
         D::limited(end(self, id, HalfState::RolledBack, reason)).await
     }
 
@@ -191,25 +193,25 @@ fn vanished(id: &str) -> StoreError {
 }
 
 /// Commits a transaction or rolls it back.
-async fn end<D: HalfDialect>(store: &D, id: &str, wanted: HalfState, reason: &str) -> Result<HalfRow, StoreError> {
+async fn end<D: HalfDialect>(store: &D, id: &str, wanted: HalfState, reason: &str) -> Result<HalfEnd, StoreError> {
     let mut tx = store.begin_writing().await?;
     let lock = Statement::new("SELECT state FROM half_message WHERE id = $1 FOR UPDATE").bind(id);
     let locked = tx.row(lock).await?;
     let mut locked = locked.ok_or_else(|| StoreError::NotFound(format!("there is no transaction {id:?}")))?;
     let from = HalfState::from_code(locked.number()?)?;
-    let ends = may_end(id, from, wanted)?;
-    if ends {
+    let has_moved = may_end(id, from, wanted)?;
+    if has_moved {
         if wanted == HalfState::Committed {
             accept_kept::<D>(&mut tx, id).await?;
         }
         write_end(&mut *tx, id, from, wanted, reason).await?;
     }
     let row = one(&mut *tx, id).await?;
-    if ends {
+    if has_moved {
         tx.note().await?;
     }
     D::commit_writing(tx).await?;
-    row.ok_or_else(|| vanished(id))
+    Ok(HalfEnd { row: row.ok_or_else(|| vanished(id))?, has_moved })
 }
 
 /// Accepts the messages of a transaction, which no longer keeps them.
