@@ -311,6 +311,7 @@ on_both_dialects! {
         a_sent_message_that_is_prepared_twice_is_a_conflict
         of_a_message_and_a_transaction_that_meet_one_has_the_identity
         an_abandoned_transaction_can_still_commit
+        a_transaction_commits_only_what_is_sent
         what_cannot_be_asked_is_kept_until_retention
         ends_that_meet_are_one
         transactions_are_listed_by_the_topics_that_they_are_about

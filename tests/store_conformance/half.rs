@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use courier::store::undelivered::UndeliveredFilter;
 use courier::store::{
-    Accepted, AfterAsking, Due, HalfCheck, HalfRow, HalfState, NewHalf, NewMessage, Page, SHARDS,
+    Accepted, AfterAsking, Due, HalfCheck, HalfRow, HalfState, NewHalf, NewMessage, Page, RelayResult, Relayed, SHARDS,
     SentBy, SharedStore, StoreError,
 };
 use courier_core::message::Timestamp;
@@ -221,6 +222,45 @@ pub async fn a_sent_message_that_is_prepared_twice_is_a_conflict(database: Datab
     let sent = store.accept(&[message("m-u", None, None)]).await.unwrap();
     assert!(matches!(&sent[..], [Accepted::Same(_)]), "{sent:?}");
     assert_eq!(store.commit_half("u", "x").await.unwrap().row.state, HalfState::Committed);
+}
+
+/// A message was undelivered, given up or cancelled. A transaction with the same message
+/// became COMMITTED, and nothing was sent.
+pub async fn a_transaction_commits_only_what_is_sent(database: Database) {
+    let store = database.open().await;
+    let writer = join(&store, "host-1").await;
+    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let delayed = waiting("m-3", None, Due::After(HOUR));
+    store.accept(&[message("m-1", None, None), message("m-2", None, None), delayed.clone()]).await.unwrap();
+    // While they are on their way, or wait, a transaction may repeat them.
+    for (id, message) in [("t-1", message("m-1", None, None)), ("t-3", delayed.clone())] {
+        store.prepare_half(&half(id, vec![message], HOUR)).await.unwrap();
+    }
+    let rows = store.outbound(&shards, 10, &[]).await.unwrap();
+    let result = RelayResult::Undelivered { code: "too_large", reason: "too large".to_owned() };
+    let results = rows.iter().map(|row| Relayed { id: row.id, shard: row.shard, result: result.clone() });
+    store.relayed(&shards, &results.collect::<Vec<_>>()).await.unwrap();
+    let kept = store.undelivered(&UndeliveredFilter::default(), &Page { cursor: None, limit: 10 }).await.unwrap().items;
+    let kept = |id: &str| kept.iter().find(|row| row.message_id == id).unwrap().id;
+    store.give_up_undelivered(kept("m-2"), "given up by ops: obsolete").await.unwrap();
+    store.cancel(&delayed.identity()).await.unwrap();
+
+    let refused = async |id: &str, said: &str| {
+        let committed = store.commit_half(id, "x").await;
+        assert!(matches!(&committed, Err(StoreError::Conflict(why)) if why.contains(said)), "{committed:?}");
+        assert_eq!(seen(&store, id).await.state, HalfState::Prepared);
+    };
+    refused("t-1", "too large").await;
+    refused("t-3", "cancelled").await;
+    store.roll_back_half("t-3", "x").await.unwrap();
+    for (message, said) in [(message("m-2", None, None), "given up by ops"), (delayed, "cancelled")] {
+        let prepared = store.prepare_half(&half("t-4", vec![message], HOUR)).await;
+        assert!(matches!(&prepared, Err(StoreError::Conflict(why)) if why.contains(said)), "{prepared:?}");
+    }
+    // A person sends the message again, and the transaction commits.
+    store.resend_undelivered(kept("m-1"), None).await.unwrap();
+    assert_eq!(store.commit_half("t-1", "x").await.unwrap().row.state, HalfState::Committed);
+    assert_eq!(due(&store, &shards).await, ["m-1"]);
 }
 
 /// A POST and a prepare of one identity at the same time, on two hosts: one of them

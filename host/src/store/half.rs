@@ -23,7 +23,8 @@ use bytes::Bytes;
 use courier_core::message::Timestamp;
 use courier_core::status::State;
 
-use super::{Due, Identity, Listing, NewMessage, NewOutbound, Page, SentBy, StoreError};
+use super::delayed::is_cancelled;
+use super::{Due, Identity, Listing, MessageRow, NewMessage, NewOutbound, Page, SentBy, StoreError};
 
 /// The state of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,9 +205,10 @@ pub trait HalfStore: Send + Sync + 'static {
 
     /// Writes the messages of a transaction as [`super::AcceptStore::accept`] would
     /// and makes it COMMITTED, all in one transaction of the store. A second call
-    /// returns the same row. `Conflict` for a ROLLED_BACK one, and for an ABANDONED one
-    /// whose records are gone or one of whose identities was taken meanwhile; the latter
-    /// stays as it is.
+    /// returns the same row. `Conflict` for a ROLLED_BACK one, for an ABANDONED one
+    /// whose records are gone, and for one of whose messages an identity was taken
+    /// meanwhile or is that of the same message which nobody sends any more; the last
+    /// two stay as they are.
     async fn commit_half(&self, id: &str, reason: &str) -> Result<HalfEnd, StoreError>;
 
     /// Makes a transaction ROLLED_BACK. A second call returns the same row. `Conflict` for
@@ -273,6 +275,24 @@ pub fn identity_reserved(message: &Identity, transaction: &str) -> StoreError {
 #[must_use]
 pub fn reserved(message: &Identity, transaction: &str) -> String {
     format!("message {message} is part of the transaction {transaction}, which is prepared and has not ended")
+}
+
+/// Checks the message that the store has already under the identity of a message of a
+/// transaction, and that is the same. If nobody sends it any more, the transaction
+/// would commit and the message would never exist.
+///
+/// # Errors
+/// `Conflict` when it is neither in Kafka nor on its way there.
+pub fn may_repeat(known: &MessageRow) -> Result<(), StoreError> {
+    if known.state == State::Committed || known.retrying {
+        return Ok(());
+    }
+    let identity = known.identity();
+    if is_cancelled(known) {
+        return Err(StoreError::Conflict(format!("message {identity} was sent before and cancelled")));
+    }
+    let reason = known.reason.as_deref().unwrap_or("its reason is not known");
+    Err(StoreError::Conflict(format!("message {identity} was sent before and is no longer sent: {reason}")))
 }
 
 /// The error for an abandoned transaction whose records are gone.

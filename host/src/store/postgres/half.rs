@@ -8,7 +8,7 @@ use super::accept::{accept_locked, known};
 use super::delayed::due_columns;
 use super::error::at_statement;
 use super::identities::{lock_for_reserving, lock_for_taking, reserved};
-use crate::store::half::{identity_reserved, identity_taken};
+use crate::store::half::{identity_reserved, identity_taken, may_repeat};
 use crate::store::shared::half::HalfDialect;
 use crate::store::shared::identities::stored_identity;
 use crate::store::shared::text::clean;
@@ -26,13 +26,17 @@ impl HalfDialect for PostgresStore {
         for (message, identity) in messages.iter().zip(&identities) {
             // A message that was refused makes room when the transaction commits.
             let Some(known) = known.get(identity) else { continue };
-            let stays = if known.is_refused() {
+            let is_refused = known.is_refused();
+            let stays = if is_refused {
                 !known.makes_room_for(message)
             } else {
                 known.digest.as_deref() != Some(&message.digest[..])
             };
             if stays {
                 return Err(identity_taken(identity));
+            }
+            if !is_refused {
+                may_repeat(&known.row)?;
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use super::dialect::{StatementConnection, StoreDialect};
 use super::paging::{page_of, time_and_id_cursor, time_and_id_of};
 use super::statement::{SharedRow, Statement};
 use crate::store::half::{
-    KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, records_gone,
+    KeptMessage, UNREACHABLE, identity_reserved, identity_taken, may_end, may_repeat, records_gone,
 };
 use crate::store::{
     Accepted, AfterAsking, Due, HalfCheck, HalfEnd, HalfMessage, HalfRow, HalfState, HalfStore, Listing, MAX_PAGE,
@@ -35,7 +35,8 @@ macro_rules! select {
 #[async_trait]
 pub(in crate::store) trait HalfDialect: StoreDialect {
     /// Locks the identities of messages until the transaction ends, against every
-    /// transaction that takes or reserves them. `Conflict` when one is taken or reserved.
+    /// transaction that takes or reserves them. `Conflict` when one is taken or reserved, or
+    /// is that of the same message which nobody sends any more.
     async fn lock_free_identities(connection: &mut Self::Connection, messages: &[NewMessage])
     -> Result<(), StoreError>;
 
@@ -224,7 +225,8 @@ async fn accept_kept<D: HalfDialect>(tx: &mut D::Connection, id: &str) -> Result
     release(tx, id).await?;
     for (message, answer) in messages.iter().zip(D::accept_locked(tx, &messages).await?) {
         match answer {
-            Accepted::New | Accepted::Same(_) => {}
+            Accepted::New => {}
+            Accepted::Same(known) => may_repeat(&known)?,
             Accepted::Other => return Err(identity_taken(&message.identity())),
             Accepted::Reserved { transaction } => {
                 return Err(identity_reserved(&message.identity(), &transaction));

@@ -8,7 +8,8 @@ use super::accept::accept_in;
 use super::bulk::Bulk;
 use super::columns::expect_rows;
 use super::identities::{KnownMessage, known};
-use crate::store::half::{identity_reserved, identity_taken};
+use super::messages::message_of;
+use crate::store::half::{identity_reserved, identity_taken, may_repeat};
 use crate::store::shared::half::HalfDialect;
 use crate::store::shared::identities::stored_identity;
 use crate::store::shared::text::clean;
@@ -35,7 +36,11 @@ impl HalfDialect for SqliteStore {
                 Some(KnownMessage::Refused(_, by)) if !SentBy::makes_room(by.as_ref(), message.sent_by.as_ref()) => {
                     return Err(identity_taken(identity));
                 }
-                Some(_) | None => {}
+                Some(KnownMessage::Sent(_)) => {
+                    // Retention may just have removed it.
+                    message_of(connection, identity).await?.as_ref().map_or(Ok(()), may_repeat)?;
+                }
+                Some(KnownMessage::Refused(..)) | None => {}
             }
         }
         Ok(())
