@@ -45,6 +45,11 @@ impl UndeliveredWatch {
         (Self { told }, FullTopics(full))
     }
 
+    #[cfg(test)]
+    pub fn tell(&self, full: HashSet<String>) {
+        self.told.send_replace(Arc::new(full));
+    }
+
     /// Polls for ever: sets the gauge `courier_undelivered`, reports full
     /// topics, and passes them to `stop_sources` each time.
     pub async fn run(self, store: SharedStore, causes: Causes, stop_sources: impl Fn(&HashSet<String>) + Send) {

@@ -14,6 +14,7 @@
 //! Next: [`self::result`], which records the results, and [`super::relay`],
 //! which sends the rest.
 
+mod admission;
 mod parts;
 pub mod result;
 mod route;
@@ -22,9 +23,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use courier_core::message::{Kind, Timestamp};
+use courier_core::message::Kind;
 use tokio::time::Instant;
 
+use self::admission::NotAdmitted;
 use self::parts::{AcceptorParts, HOLD, STORE_WITHIN};
 use self::result::{DurableMeaning, SendStep};
 use self::route::Route;
@@ -170,17 +172,6 @@ impl Acceptor {
 }
 
 impl AcceptorParts {
-    /// The draft as a message that may be sent by the rules in force; otherwise
-    /// the row that is kept of it, and why.
-    pub(super) fn made_ready(
-        &self,
-        draft: Draft,
-        now: Timestamp,
-    ) -> Result<SendableMessage, (Box<NewMessage>, SendProblem)> {
-        let max_bytes = self.rules.max_bytes(&draft.kind.log_topic(&draft.topic));
-        self.rules.check(draft).ready(now, max_bytes)
-    }
-
     async fn accept(self: Arc<Self>, drafts: Vec<Draft>) -> Vec<Receipt> {
         if self.journal.store_is_away() {
             let problem = SendProblem::store_away("nothing was sent: try again later");
@@ -237,24 +228,20 @@ impl AcceptorParts {
         let now = now();
         for draft in drafts {
             let named = reserved.contains(&*draft.kind.log_topic(&draft.topic));
-            let ready = match self.made_ready(draft, now) {
+            let ready = match self.admit(draft, now) {
                 Ok(ready) => SendableMessage { named, ..ready },
-                Err((row, problem)) => {
+                Err(NotAdmitted::Refused(row, problem)) => {
                     let message = row.identity();
                     let written = self.journal.accept(*row).await;
                     steps.push(SendStep::Row { message, written, then: DurableMeaning::Refused(problem), kept: None });
                     continue;
                 }
+                Err(NotAdmitted::Full { id, problem }) => {
+                    steps.push(SendStep::Done(Receipt::failed(id, problem)));
+                    continue;
+                }
             };
             let topic = &*ready.log_topic();
-            if self.full.contains(topic) {
-                // Nothing is kept of it: its sender knows, and can send it again.
-                steps.push(SendStep::Done(Receipt::failed(
-                    ready.message.id.clone(),
-                    SendProblem::undelivered_full(topic),
-                )));
-                continue;
-            }
             if let Some(due) = ready.due {
                 if !refusals.contains_key(topic) {
                     let refusal = self.refusal(&ready, answer_by).await;
@@ -325,33 +312,6 @@ impl AcceptorParts {
         let watch = self.waker.watch(&message);
         let written = self.journal.accept(ready.owed("waits behind earlier messages of its key", None)).await;
         SendStep::Row { message, written, then: DurableMeaning::Retrying(watch), kept: Some(mark) }
-    }
-
-    async fn validate(&self, drafts: Vec<Draft>) -> Vec<Result<NewMessage, SendProblem>> {
-        let answer_by = Instant::now() + ANSWER_WITHIN;
-        let mut refusals: HashMap<String, Option<SendProblem>> = HashMap::new();
-        let mut validated = Vec::with_capacity(drafts.len());
-        let now = now();
-        for draft in drafts {
-            let ready = match self.made_ready(draft, now) {
-                Ok(ready) => ready,
-                Err((_, problem)) => {
-                    validated.push(Err(problem));
-                    continue;
-                }
-            };
-            let topic = ready.log_topic().into_owned();
-            if !refusals.contains_key(&topic) {
-                let refusal = self.refusal(&ready, answer_by).await;
-                refusals.insert(topic.clone(), refusal);
-            }
-            validated.push(match &refusals[&topic] {
-                Some(problem) => Err(problem.clone()),
-                None if ready.due.is_some() => Ok(ready.delayed()),
-                None => Ok(ready.owed("", None)),
-            });
-        }
-        validated
     }
 
     /// Waits for the row of a message with an id, which says whether it is new.
@@ -439,3 +399,6 @@ async fn look_for_backlog(inner: Weak<AcceptorParts>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
