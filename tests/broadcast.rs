@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use courier_core::status::State;
 use courier_tests::host::scripted_binding;
-use courier_tests::kafka_client::{config, create_topic, produce, producer, read_topic};
+use courier_tests::kafka_client::{config, create_topic, delete_topic, produce, producer, read_topic};
 use courier_tests::{Delivery, Host, Message, Store, guest, kafka, postgres, scripted, turn, unique, wait_until};
 use serde_json::{Value, json};
 
@@ -193,6 +193,26 @@ async fn a_companion_that_is_missing_is_named() {
         if named && ready["degraded"] == json!([]) { Ok(()) } else { Err(ready.to_string()) }
     })
     .await;
+}
+
+/// Only a broadcast that came created the companion of its topic: one that went to the
+/// relay, and found no companion there, waited for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_companion_that_broadcasts_wait_for_is_created() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "vanished", 1).await;
+    let companion = format!("{topic}.broadcast");
+    let host = Host::builder("host-1").create_topics().start().await;
+    let mut message = broadcast(&topic, &["ok"]);
+    message["delay"] = json!("10s");
+    let sent = host.publish(message).await;
+    delete_topic(kafka().bootstrap(), &companion).await;
+    wait_until("the broadcast went out", SOON, async || {
+        let message = host.message(sent.id()).await;
+        if message.partition.is_some() { Ok(()) } else { Err(format!("{message:?}")) }
+    })
+    .await;
+    assert_eq!(read_topic(kafka().bootstrap(), &companion).await.len(), 1);
 }
 
 /// One node with SQLite, several bindings in its group: by CLI and CloudEvents,

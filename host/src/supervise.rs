@@ -377,6 +377,8 @@ mod tests {
         ("kafka/producer/parts.rs", 1),
         // A write to the store, which the relay awaits.
         ("publish/relay/actions.rs", 1),
+        // The creation of a topic, for which senders wait.
+        ("publish/send/companions.rs", 1),
         // A request, whose panic its sender gets as an error.
         ("publish/send/mod.rs", 1),
         // The end of a send: its row is held, and the relay sends it after the hold.

@@ -15,6 +15,7 @@
 //! which sends the rest.
 
 mod admission;
+mod companions;
 mod parts;
 pub mod result;
 mod route;
@@ -27,6 +28,7 @@ use courier_core::message::Kind;
 use tokio::time::Instant;
 
 use self::admission::NotAdmitted;
+use self::companions::Companions;
 use self::parts::{AcceptorParts, HOLD, STORE_WITHIN};
 use self::result::{DurableMeaning, SendStep};
 use self::route::Route;
@@ -55,6 +57,8 @@ const FLIGHT_AT_LEAST: Duration = Duration::from_millis(250);
 /// some, and while none are known.
 const LOOK_BUSY: Duration = Duration::from_millis(100);
 const LOOK_IDLE: Duration = Duration::from_secs(1);
+/// How often companions are created that are missing although messages wait for them.
+const COMPANIONS_EVERY: Duration = Duration::from_secs(5);
 /// How many messages of one request are looked up in the store at its end,
 /// because another node may have sent them.
 const MAX_ASKED: usize = 16;
@@ -79,6 +83,8 @@ impl Acceptor {
         let journal = MessageWriter::start(Arc::clone(&store));
         let backlog = Backlog::new(store.is_shared());
         let unsent = UnsentLanes::start(Arc::clone(&store), backlog.clone());
+        let rules = Rules::default();
+        let companions = Companions::new(producer.clone(), rules.clone());
         let inner = Arc::new(AcceptorParts {
             store,
             producer,
@@ -89,7 +95,8 @@ impl Acceptor {
             waker,
             alarm,
             full,
-            rules: Rules::default(),
+            rules,
+            companions,
         });
         supervise::spawn(Task::BacklogLook, look_for_backlog(Arc::downgrade(&inner)));
         Self { inner }
@@ -383,12 +390,17 @@ fn partition_of(ready: &SendableMessage, partitions: i32) -> i32 {
 
 /// Polls the store for topics with unsent rows until the send side is dropped.
 async fn look_for_backlog(inner: Weak<AcceptorParts>) {
+    let mut companions_at = Instant::now();
     loop {
         let Some(inner) = inner.upgrade() else { return };
         let backlog = inner.backlog.clone();
         let look = backlog.look();
         if let Ok(found) = inner.store.topics_with_outbound().await {
             backlog.saw(look, &found);
+            if companions_at <= look.began {
+                inner.companions.ensure_all(&found);
+                companions_at = look.began + COMPANIONS_EVERY;
+            }
         }
         let pause = if backlog.any() { LOOK_BUSY } else { LOOK_IDLE };
         drop(inner);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::companions::Companions;
 use crate::kafka::log_reader::LogReader;
 use crate::kafka::producer::{DELIVERY_TIMEOUT, Producer};
 use crate::publish::backlog::Backlog;
@@ -37,4 +38,5 @@ pub(in crate::publish) struct AcceptorParts {
     pub(in crate::publish) full: FullTopics,
     /// The rules in force.
     pub(in crate::publish) rules: Rules,
+    pub(super) companions: Companions,
 }

@@ -1,16 +1,21 @@
 //! Chooses the way of messages: directly to Kafka, through the relay, or refused.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use courier_core::message::Kind;
 use tokio::time::Instant;
 
+use super::companions::{CompanionAnswer, warn_of};
 use super::parts::AcceptorParts;
 use crate::kafka::topics::TopicError;
 use crate::publish::backlog::UnsentGuard;
 use crate::publish::draft::SendableMessage;
 use crate::publish::receipt::SendProblem;
-use crate::said;
+
+/// How much longer than for Kafka a request waits for the creation of companions. That a
+/// topic is missing is known after 400 ms, and here two topics may be asked for.
+const COMPANIONS_EXTRA: Duration = Duration::from_secs(1);
 
 /// The way of the messages for one topic, for a whole request.
 pub(super) enum Route {
@@ -46,37 +51,23 @@ impl AcceptorParts {
     }
 
     /// The way of a broadcast. The companion of an existing topic is created
-    /// when it is missing and the host may create topics.
+    /// when it is missing and the host may create topics. Only what a person has to
+    /// change refuses the broadcast: for every other cause it waits for its companion.
     pub(super) async fn route_broadcast(&self, topic: &str, companion: &str, answer_by: Instant) -> Route {
         let refused = match self.route(companion, answer_by).await {
             Route::Refused(refused) => refused,
             route => return route,
         };
-        match self.create_companion(topic, companion).await {
+        let owed = |reason: String, wait| Route::Owed { reason, wait, mark: Arc::new(self.backlog.mark(companion)) };
+        let until = answer_by + COMPANIONS_EXTRA;
+        match tokio::time::timeout_at(until, self.companions.ensure(topic)).await {
             // The broker may need a moment until it serves a new topic.
-            Ok(true) => Route::Owed {
-                reason: "its topic was just created".to_owned(),
-                wait: true,
-                mark: Arc::new(self.backlog.mark(companion)),
-            },
-            Ok(false) => Route::Refused(refused),
-            Err(problem) => Route::Refused(problem),
+            Ok(CompanionAnswer::There) => owed("its topic was just created".to_owned(), true),
+            Ok(CompanionAnswer::NoTopic) => Route::Refused(refused),
+            Ok(CompanionAnswer::Refused(why)) => Route::Refused(SendProblem::refused(why)),
+            Ok(CompanionAnswer::Later(why)) => owed(why, false),
+            Err(_) => owed(format!("topic {companion} is being created"), false),
         }
-    }
-
-    /// Creates the companion of a topic; false when there is no such topic.
-    pub(super) async fn create_companion(&self, topic: &str, companion: &str) -> Result<bool, SendProblem> {
-        let Some((partitions, replication)) = self.rules.companions() else {
-            return Err(SendProblem::refused(format!(
-                "topic {companion}, which carries the broadcasts of topic {topic}, does not exist: create it, or set \
-                 create = true in [kafka.topics]"
-            )));
-        };
-        if self.producer.partitions(topic).await.is_err() {
-            return Ok(false);
-        }
-        let created = self.producer.create_topic(companion, partitions, replication, &[]).await;
-        created.map(|_| true).map_err(|error| SendProblem::refused(error.to_string()))
     }
 
     /// Creates the companion of a topic for broadcasts that the relay will
@@ -89,11 +80,9 @@ impl AcceptorParts {
         let companion = Kind::Broadcast.log_topic(topic);
         let created = async {
             if let Err(TopicError::Missing(_)) = self.producer.partitions(&companion).await
-                && let Err(problem) = self.create_companion(topic, &companion).await
-                && let Some(unsaid) = said::again(&format!("no companion {companion}"))
+                && let CompanionAnswer::Refused(why) = self.companions.ensure(topic).await
             {
-                let why = problem.detail;
-                tracing::warn!(topic, %companion, %why, unsaid, "the companion topic for broadcasts of an outbox cannot be created");
+                warn_of(topic, &why);
             }
         };
         // The relay asks for the topic again.

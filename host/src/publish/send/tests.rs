@@ -7,6 +7,8 @@ use courier_core::message::Kind;
 use rdkafka::config::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka_sys::RDKafkaRespErr;
+use tokio::time::Instant;
 
 use super::*;
 use crate::publish::receipt::SendProblemKind;
@@ -37,6 +39,10 @@ fn draft(topic: &str, kind: Kind) -> Draft {
     Draft { topic: topic.to_owned(), type_name: "T".to_owned(), kind, ..Draft::default() }
 }
 
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(30)
+}
+
 /// Messages of transactions were accepted for a topic past its bound of undelivered ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_topic_takes_no_message_of_a_transaction() {
@@ -52,5 +58,33 @@ async fn a_full_topic_takes_no_message_of_a_transaction() {
     assert_eq!(receipts[0].problem.as_ref().unwrap().kind, SendProblemKind::UndeliveredFull);
     bench.undelivered.tell(HashSet::new());
     let told = bench.acceptor.validate(vec![draft("order", Kind::Event)]).await;
+    assert!(matches!(&told[..], [Ok(_)]), "{told:?}");
+}
+
+/// The controller of Kafka was just moving, and the first broadcast on a topic was refused
+/// for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_passing_cause_refuses_no_broadcast() {
+    use RDKafkaRespErr::{RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART};
+    let bench = bench().await;
+    let parts = &bench.acceptor.inner;
+    let route = async |topic: &str| {
+        let companion = Kind::Broadcast.log_topic(topic).into_owned();
+        bench.cluster.topic_error(&companion, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+        parts.route_broadcast(topic, &companion, soon()).await
+    };
+    assert!(matches!(route("order").await, Route::Refused(_)), "no companion is created");
+    parts.rules.create_companions(Some((1, 1)));
+    // The mock cluster creates no topics for anybody.
+    let Route::Owed { reason, .. } = route("order").await else { panic!("it is refused") };
+    assert!(reason.contains("cannot create topic order.broadcast"), "{reason}");
+    bench.cluster.topic_error("moving", RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE).unwrap();
+    assert!(matches!(route("moving").await, Route::Owed { .. }), "nobody can say whether there is such a topic");
+    bench.cluster.topic_error("missing", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    let Route::Refused(problem) = route("missing").await else { panic!("there is no such topic") };
+    assert!(problem.detail.contains("missing.broadcast does not exist"), "{problem:?}");
+    // A transaction with the same broadcast is prepared, and its sender waits no longer than
+    // for Kafka.
+    let told = bench.acceptor.validate(vec![draft("moving", Kind::Broadcast)]).await;
     assert!(matches!(&told[..], [Ok(_)]), "{told:?}");
 }
