@@ -3,7 +3,11 @@
 //! One commit for each message would allow a few hundred messages a second. One
 //! task writes: while a transaction commits, the rows of the next one queue up.
 //! While the store is away it retries until the store is back, and drops only
-//! rows whose senders were told that nothing was sent. Its queue is bounded.
+//! rows whose senders were told that nothing was sent.
+//!
+//! Its queue is bounded: a message is taken only while there is room. The rows of a
+//! message that may be in Kafka are queued without waiting, since its sender must be told
+//! in time not to send it again.
 //!
 //! A store that refuses a row for a lasting cause (a permission, a full disk)
 //! is no passing outage: senders are answered at once, and nothing more is
@@ -11,9 +15,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -21,7 +26,8 @@ use crate::said;
 use crate::store::{Accepted, NewMessage, RefusedMessage, SentMessage, SharedStore, StoreError, UnsentMessage};
 use crate::supervise::{self, Task};
 
-/// Capacity of the queue; senders wait beyond it.
+/// Rows that may wait to be written. Beyond it senders wait; only rows of messages that
+/// were taken before are queued all the same.
 const QUEUE: usize = 8 * 1024;
 /// Rows of one transaction.
 const BATCH: usize = 1_000;
@@ -43,8 +49,44 @@ const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// A handle to the writer; clones share it.
 #[derive(Clone)]
 pub struct MessageWriter {
-    entries: mpsc::Sender<WriteEntry>,
+    entries: mpsc::UnboundedSender<WriteEntry>,
+    queued: Arc<QueuedRows>,
     standing: watch::Receiver<StoreStanding>,
+}
+
+/// Counts the rows that wait to be written.
+#[derive(Default)]
+struct QueuedRows {
+    count: AtomicUsize,
+    room: Notify,
+}
+
+impl QueuedRows {
+    fn has_room(&self) -> bool {
+        self.count.load(Ordering::Acquire) < QUEUE
+    }
+
+    /// Waits until fewer than [`QUEUE`] rows wait; false when `by` comes first.
+    async fn wait_for_room(&self, by: Instant) -> bool {
+        while !self.has_room() {
+            let room = self.room.notified();
+            // Asked again once it would be woken.
+            if !self.has_room() && tokio::time::timeout_at(by, room).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn add(&self) {
+        self.count.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn written(&self, rows: usize) {
+        if self.count.fetch_sub(rows, Ordering::AcqRel) >= QUEUE {
+            self.room.notify_waiters();
+        }
+    }
 }
 
 /// What is known of the store.
@@ -113,10 +155,19 @@ impl MessageWriter {
     /// everything is written.
     #[must_use]
     pub fn start(store: SharedStore) -> Self {
-        let (entries, queue) = mpsc::channel(QUEUE);
+        let (entries, queue) = mpsc::unbounded_channel();
         let (found, standing) = watch::channel(StoreStanding::There);
-        supervise::spawn(Task::Journal, MessageWriterTask { store, found }.run(queue));
-        Self { entries, standing }
+        let queued = Arc::<QueuedRows>::default();
+        let task = MessageWriterTask { store, found, queued: Arc::clone(&queued) };
+        supervise::spawn(Task::Journal, task.run(queue));
+        Self { entries, queued, standing }
+    }
+
+    /// Waits until rows can be queued; false when `by` comes first. What is taken from
+    /// here on until its last row is written may exceed the queue's capacity, by as much as
+    /// is being accepted at once.
+    pub async fn has_room(&self, by: Instant) -> bool {
+        self.queued.wait_for_room(by).await
     }
 
     /// Why no message is accepted: the store is away, or refused the last
@@ -132,33 +183,47 @@ impl MessageWriter {
         self.standing.borrow().why_closed(Instant::now()).is_some()
     }
 
-    /// Writes the row of a message, in the order of the calls.
-    pub async fn accept(&self, message: NewMessage) -> WriteReceipt<Accepted> {
-        self.hand_in(|answer| WriteEntry::Accept(Box::new(message), answer)).await
+    /// Writes the row of a message of which nothing was sent yet, in the order of the
+    /// calls. The receipt is `Unavailable` when there is no room for it until `by`; then it
+    /// is not written.
+    pub async fn accept(&self, message: NewMessage, by: Instant) -> WriteReceipt<Accepted> {
+        if self.queued.wait_for_room(by).await {
+            return self.keep(message);
+        }
+        let (answer, written) = oneshot::channel();
+        let full = "the store did not take the message in time, and nothing was sent: try again later";
+        let _unheard = answer.send(Err(StoreError::Unavailable(full.to_owned())));
+        WriteReceipt(written)
+    }
+
+    /// Writes the row of a message that was handed to Kafka, in the order of the calls. It
+    /// has to be kept, so that it is queued also where there is no room.
+    pub fn keep(&self, message: NewMessage) -> WriteReceipt<Accepted> {
+        self.hand_in(|answer| WriteEntry::Accept(Box::new(message), answer))
     }
 
     /// Writes that Kafka took a direct send.
-    pub async fn sent(&self, sent: SentMessage) -> WriteReceipt<()> {
-        self.hand_in(|answer| WriteEntry::Sent(sent, answer)).await
+    pub fn sent(&self, sent: SentMessage) -> WriteReceipt<()> {
+        self.hand_in(|answer| WriteEntry::Sent(sent, answer))
     }
 
     /// Releases the held row of a failed direct send to the relay.
-    pub async fn release(&self, unsent: UnsentMessage) -> WriteReceipt<()> {
-        self.hand_in(|answer| WriteEntry::Release(unsent, answer)).await
+    pub fn release(&self, unsent: UnsentMessage) -> WriteReceipt<()> {
+        self.hand_in(|answer| WriteEntry::Release(unsent, answer))
     }
 
     /// Writes that Kafka refused a direct send for ever.
-    pub async fn refuse(&self, refused: RefusedMessage) -> WriteReceipt<()> {
-        self.hand_in(|answer| WriteEntry::Refuse(refused, answer)).await
+    pub fn refuse(&self, refused: RefusedMessage) -> WriteReceipt<()> {
+        self.hand_in(|answer| WriteEntry::Refuse(refused, answer))
     }
 
-    async fn hand_in<T>(
-        &self,
-        entry: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> WriteEntry,
-    ) -> WriteReceipt<T> {
+    fn hand_in<T>(&self, entry: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> WriteEntry) -> WriteReceipt<T> {
         let (answer, written) = oneshot::channel();
-        // When the writer has ended, the dropped channel reports it.
-        let _ended = self.entries.send(entry(answer)).await;
+        self.queued.add();
+        if self.entries.send(entry(answer)).is_err() {
+            // The writer has ended, which the dropped channel reports.
+            self.queued.written(1);
+        }
         WriteReceipt(written)
     }
 }
@@ -166,10 +231,11 @@ impl MessageWriter {
 struct MessageWriterTask {
     store: SharedStore,
     found: watch::Sender<StoreStanding>,
+    queued: Arc<QueuedRows>,
 }
 
 impl MessageWriterTask {
-    async fn run(self, mut queue: mpsc::Receiver<WriteEntry>) {
+    async fn run(self, mut queue: mpsc::UnboundedReceiver<WriteEntry>) {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             tokio::select! {
@@ -178,6 +244,7 @@ impl MessageWriterTask {
                         return;
                     }
                     self.write(std::mem::take(&mut batch)).await;
+                    self.queued.written(received);
                 }
                 () = tokio::time::sleep(PING_EVERY) => self.ping().await,
             }
@@ -361,6 +428,45 @@ type WaitingRows<R, T> = Vec<(R, oneshot::Sender<Result<T, StoreError>>)>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn message() -> NewMessage {
+        let draft =
+            crate::publish::draft::Draft { topic: "order".to_owned(), type_name: "T".to_owned(), ..Default::default() };
+        draft.ready(courier_core::message::Timestamp(0), usize::MAX).unwrap().owed("x", None)
+    }
+
+    /// Senders waited for a place in the queue as long as the store hung.
+    #[tokio::test]
+    async fn a_full_queue_holds_up_no_sender_for_longer_than_it_waits() {
+        let (entries, mut queue) = mpsc::unbounded_channel();
+        let (_found, standing) = watch::channel(StoreStanding::There);
+        let writer = MessageWriter { entries, queued: Arc::default(), standing };
+        let (passed, far) = (Instant::now(), Instant::now() + Duration::from_secs(3_600));
+        for _ in 0..QUEUE {
+            drop(writer.accept(message(), far).await);
+        }
+        let late = writer.accept(message(), passed).await.wait().await;
+        assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
+        assert!(!writer.has_room(passed).await);
+        assert_eq!(queue.len(), QUEUE, "what its sender is told was not taken is not written");
+        // What Kafka may have is queued at once.
+        drop(writer.keep(message()));
+        drop(writer.sent(SentMessage {
+            identity: message().identity(),
+            partition: 0,
+            offset: courier_core::message::Offset(0),
+        }));
+        assert_eq!(queue.len(), QUEUE + 2);
+        // Rows that were written make room, and wake who waits for it.
+        let waiting = tokio::spawn({
+            let writer = writer.clone();
+            async move { writer.has_room(far).await }
+        });
+        let mut written = Vec::new();
+        queue.recv_many(&mut written, 3).await;
+        writer.queued.written(written.len());
+        assert!(waiting.await.unwrap());
+    }
 
     #[test]
     fn after_a_refusal_nothing_is_accepted_for_a_while_that_grows_to_its_bound() {

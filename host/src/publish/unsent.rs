@@ -46,8 +46,8 @@ impl UnsentLanes {
     }
 
     /// The `lanes` that have unsent rows on any host. All of them when the
-    /// store does not answer: a message through the relay overtakes nothing.
-    pub(super) async fn among(&self, mut lanes: HashSet<Lane>) -> HashSet<Lane> {
+    /// store does not answer until `by`: a message through the relay overtakes nothing.
+    pub(super) async fn among(&self, mut lanes: HashSet<Lane>, by: Instant) -> HashSet<Lane> {
         let now = Instant::now();
         lanes.retain(|(topic, _)| !self.backlog.is_empty_everywhere(topic, now));
         if lanes.is_empty() {
@@ -55,10 +55,11 @@ impl UnsentLanes {
         }
         let (answer, answered) = oneshot::channel();
         let question = Question { lanes: lanes.iter().cloned().collect(), answer };
-        if self.questions.send(question).await.is_err() {
-            return lanes;
-        }
-        answered.await.unwrap_or(lanes)
+        let asked = async {
+            self.questions.send(question).await.ok()?;
+            answered.await.ok()
+        };
+        tokio::time::timeout_at(by, asked).await.ok().flatten().unwrap_or(lanes)
     }
 }
 
@@ -92,5 +93,21 @@ async fn ask(store: SharedStore, mut queue: mpsc::Receiver<Question>) {
             // A sender that is gone needs no answer.
             let _unheard = question.answer.send(answer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sender waited for the store's answer as long as the store hung.
+    #[tokio::test]
+    async fn a_store_that_does_not_answer_sends_all_lanes_through_the_relay() {
+        let lanes = HashSet::from([("order".to_owned(), Bytes::from_static(b"k"))]);
+        let (questions, _unread) = mpsc::channel(1);
+        let asking = UnsentLanes { backlog: Backlog::new(true), questions };
+        let passed = Instant::now();
+        assert_eq!(asking.among(lanes.clone(), passed).await, lanes, "nobody answers");
+        assert_eq!(asking.among(lanes.clone(), passed).await, lanes, "nobody takes the question");
     }
 }

@@ -181,15 +181,17 @@ impl Acceptor {
 impl AcceptorParts {
     async fn accept(self: Arc<Self>, drafts: Vec<Draft>) -> Vec<Receipt> {
         if self.journal.store_is_away() {
-            let problem = SendProblem::store_away("nothing was sent: try again later");
-            return drafts
-                .into_iter()
-                .map(|draft| Receipt::failed(draft.id.unwrap_or_else(new_id), problem.clone()))
-                .collect();
+            return none_taken(drafts, "nothing was sent: try again later");
         }
         let begun = Instant::now();
+        if !self.journal.has_room(begun + STORE_WITHIN).await {
+            return none_taken(
+                drafts,
+                "nothing was sent, since the store does not keep up with the messages: try again later",
+            );
+        }
         let (answer_by, store_by) = (begun + ANSWER_WITHIN, begun + STORE_WITHIN);
-        let mut steps = self.prepare(drafts, answer_by).await;
+        let mut steps = self.prepare(drafts, answer_by, store_by).await;
         // All rows are written before one is awaited: they share a transaction.
         for step in &mut steps {
             self.await_reservation(step, store_by).await;
@@ -222,13 +224,13 @@ impl AcceptorParts {
 
     /// Validates, chooses the route of each topic, and writes the rows that
     /// must be durable before anything is sent.
-    async fn prepare(&self, drafts: Vec<Draft>, answer_by: Instant) -> Vec<SendStep> {
+    async fn prepare(&self, drafts: Vec<Draft>, answer_by: Instant, store_by: Instant) -> Vec<SendStep> {
         // Rows are sent in the order of their insertion. If some messages of a
         // topic had a row before the send and others only after it failed, the
         // former would overtake: one message with an id reserves rows for all.
         let log_topic = |draft: &Draft| draft.kind.log_topic(&draft.topic).into_owned();
         let reserved: HashSet<String> = drafts.iter().filter(|draft| draft.reserves()).map(log_topic).collect();
-        let unsent = self.unsent.among(self.lanes_of(&drafts)).await;
+        let unsent = self.unsent.among(self.lanes_of(&drafts), store_by).await;
         let mut routes: HashMap<String, Route> = HashMap::new();
         let mut refusals: HashMap<String, Option<SendProblem>> = HashMap::new();
         let mut steps = Vec::with_capacity(drafts.len());
@@ -239,7 +241,7 @@ impl AcceptorParts {
                 Ok(ready) => SendableMessage { named, ..ready },
                 Err(NotAdmitted::Refused(row, problem)) => {
                     let message = row.identity();
-                    let written = self.journal.accept(*row).await;
+                    let written = self.journal.accept(*row, store_by).await;
                     steps.push(SendStep::Row { message, written, then: DurableMeaning::Refused(problem), kept: None });
                     continue;
                 }
@@ -256,7 +258,7 @@ impl AcceptorParts {
                 }
                 let (message, refused) = (ready.identity(), refusals[topic].clone());
                 let row = refused.as_ref().map_or_else(|| ready.delayed(), |why| ready.refused(&why.detail));
-                let written = self.journal.accept(row).await;
+                let written = self.journal.accept(row, store_by).await;
                 let then = refused.map_or(DurableMeaning::Delayed(due), DurableMeaning::Refused);
                 steps.push(SendStep::Row { message, written, then, kept: None });
                 continue;
@@ -270,25 +272,25 @@ impl AcceptorParts {
             }
             let lane = ready.message.key.clone().map(|key| (topic.to_owned(), key));
             if matches!(routes[topic], Route::Direct { .. }) && lane.is_some_and(|lane| unsent.contains(&lane)) {
-                steps.push(self.behind(ready).await);
+                steps.push(self.behind(ready, store_by).await);
                 continue;
             }
             steps.push(match &routes[topic] {
                 Route::Direct { partitions } if ready.named => {
                     let flight = self.backlog.flight(topic);
-                    let written = self.journal.accept(ready.owed("being sent", Some(HOLD))).await;
+                    let written = self.journal.accept(ready.owed("being sent", Some(HOLD)), store_by).await;
                     SendStep::Reserved { ready, partitions: *partitions, written, flight }
                 }
                 Route::Direct { partitions } => SendStep::Clear { ready, partitions: *partitions, flight: None },
                 Route::Owed { reason, wait, mark } => {
                     let message = ready.identity();
                     let watch = if *wait { self.waker.watch(&message) } else { None };
-                    let written = self.journal.accept(ready.owed(reason, None)).await;
+                    let written = self.journal.accept(ready.owed(reason, None), store_by).await;
                     let kept = Some(Arc::clone(mark));
                     SendStep::Row { message, written, then: DurableMeaning::Retrying(watch), kept }
                 }
                 Route::Refused(problem) => {
-                    let written = self.journal.accept(ready.refused(&problem.detail)).await;
+                    let written = self.journal.accept(ready.refused(&problem.detail), store_by).await;
                     let message = ready.identity();
                     SendStep::Row { message, written, then: DurableMeaning::Refused(problem.clone()), kept: None }
                 }
@@ -313,11 +315,12 @@ impl AcceptorParts {
 
     /// The step of a message whose key has unsent rows on any host: it goes
     /// through the relay, behind them.
-    async fn behind(&self, ready: SendableMessage) -> SendStep {
+    async fn behind(&self, ready: SendableMessage, store_by: Instant) -> SendStep {
         let mark = Arc::new(self.backlog.mark(&ready.log_topic()));
         let message = ready.identity();
         let watch = self.waker.watch(&message);
-        let written = self.journal.accept(ready.owed("waits behind earlier messages of its key", None)).await;
+        let owed = ready.owed("waits behind earlier messages of its key", None);
+        let written = self.journal.accept(owed, store_by).await;
         SendStep::Row { message, written, then: DurableMeaning::Retrying(watch), kept: Some(mark) }
     }
 
@@ -368,6 +371,12 @@ impl AcceptorParts {
             };
         }
     }
+}
+
+/// The receipts of messages that were not taken for the store's sake.
+fn none_taken(drafts: Vec<Draft>, why: &str) -> Vec<Receipt> {
+    let problem = SendProblem::store_away(why);
+    drafts.into_iter().map(|draft| Receipt::failed(draft.id.unwrap_or_else(new_id), problem.clone())).collect()
 }
 
 /// Waits for an acknowledgement as long as the sender waits.

@@ -117,22 +117,22 @@ impl AcceptorParts {
             Ok(place) if named => {
                 let id = message.id.clone();
                 let sent = SentMessage { identity: message, partition: place.0, offset: place.1 };
-                let written = self.journal.sent(sent).await;
+                let written = self.journal.sent(sent);
                 SendStep::Marked { receipt: Receipt::committed(id), written, kept: None, flight }
             }
             Ok(place) => {
-                let written = self.journal.accept(ready.committed(place)).await;
+                let written = self.journal.keep(ready.committed(place));
                 SendStep::Row { message, written, then: DurableMeaning::Committed, kept: None }
             }
             Err(ProduceError::Refused(reason)) if named => {
                 // Its sender is told, so nothing of it is kept for the relay.
                 let receipt = Receipt::failed(message.id.clone(), SendProblem::refused(reason.clone()));
                 let body = ready.kept_body();
-                let written = self.journal.refuse(RefusedMessage { identity: message, reason, body }).await;
+                let written = self.journal.refuse(RefusedMessage { identity: message, reason, body });
                 SendStep::Marked { receipt, written, kept: None, flight }
             }
             Err(ProduceError::Refused(reason)) => {
-                let written = self.journal.accept(ready.refused(&reason)).await;
+                let written = self.journal.keep(ready.refused(&reason));
                 SendStep::Row {
                     message,
                     written,
@@ -145,10 +145,10 @@ impl AcceptorParts {
                 let kept = Some(Arc::new(self.backlog.mark(&ready.log_topic())));
                 if named {
                     let id = message.id.clone();
-                    let written = self.journal.release(UnsentMessage { identity: message, reason }).await;
+                    let written = self.journal.release(UnsentMessage { identity: message, reason });
                     SendStep::Marked { receipt: Receipt::retrying(id), written, kept, flight }
                 } else {
-                    let written = self.journal.accept(ready.owed(&reason, None)).await;
+                    let written = self.journal.keep(ready.owed(&reason, None));
                     SendStep::Row { message, written, then: DurableMeaning::Retrying(None), kept }
                 }
             }
@@ -173,7 +173,7 @@ impl AcceptorParts {
             count(State::SendFail);
             return SendStep::Done(Receipt::retrying(message.id));
         }
-        let written = self.journal.accept(ready.owed("kafka has not answered yet", Some(HOLD))).await;
+        let written = self.journal.keep(ready.owed("kafka has not answered yet", Some(HOLD)));
         tokio::spawn(Arc::clone(self).wait_for_landing(message.clone(), record, end, flight, Arc::clone(&mark)));
         SendStep::Row { message, written, then: DurableMeaning::Retrying(None), kept: Some(mark) }
     }
@@ -201,13 +201,13 @@ impl AcceptorParts {
         let written = match self.found(&record, end.await).await {
             Ok((partition, offset)) => {
                 count(State::Committed);
-                self.journal.sent(SentMessage { identity: message.clone(), partition, offset }).await.wait().await
+                self.journal.sent(SentMessage { identity: message.clone(), partition, offset }).wait().await
             }
             // Its sender was told that it will be sent: the relay keeps it as
             // undelivered when Kafka refuses it for ever.
             Err(error) => {
                 let unsent = UnsentMessage { identity: message.clone(), reason: error.to_string() };
-                self.journal.release(unsent).await.wait().await
+                self.journal.release(unsent).wait().await
             }
         };
         if let Err(error) = written {
@@ -256,7 +256,9 @@ impl AcceptorParts {
                         Receipt::committed(id)
                     }
                     (Ok(Ok(_)), DurableMeaning::Committed) => Receipt::committed(id),
-                    (Ok(Ok(_)), DurableMeaning::Retrying(watch)) => self.relayed(message, watch, answer_by, ask).await,
+                    (Ok(Ok(_)), DurableMeaning::Retrying(watch)) => {
+                        self.relayed(message, watch, answer_by, ask.then_some(store_by)).await
+                    }
                     // A problem with the message is returned whatever its row says.
                     (_, DurableMeaning::Refused(problem)) => Receipt::failed(id, problem),
                     (_, DurableMeaning::Committed) => {
@@ -298,8 +300,15 @@ impl AcceptorParts {
         }
     }
 
-    /// The receipt of a message that went to the relay while Kafka is there.
-    async fn relayed(&self, message: Identity, watch: Option<Watch>, answer_by: Instant, ask: bool) -> Receipt {
+    /// The receipt of a message that went to the relay while Kafka is there. Where the
+    /// relay of this host does not tell, the store is asked, until `ask_until`.
+    async fn relayed(
+        &self,
+        message: Identity,
+        watch: Option<Watch>,
+        answer_by: Instant,
+        ask_until: Option<Instant>,
+    ) -> Receipt {
         let id = message.id.clone();
         let Some(watch) = watch else { return Receipt::retrying(id) };
         match watch.result(answer_by).await {
@@ -307,11 +316,13 @@ impl AcceptorParts {
             Some(RelayResult::Undelivered { reason, .. }) => Receipt::undelivered(id, &reason),
             Some(RelayResult::Later { .. }) => Receipt::retrying(id),
             // Another node may hold the shard and may have sent it.
-            None if ask => match self.store.message_of(&message).await {
-                Ok(Some(row)) => Receipt::again(row),
-                _ => Receipt::retrying(id),
-            },
-            None => Receipt::retrying(id),
+            None => {
+                let Some(until) = ask_until else { return Receipt::retrying(id) };
+                match tokio::time::timeout_at(until, self.store.message_of(&message)).await {
+                    Ok(Ok(Some(row))) => Receipt::again(row),
+                    _ => Receipt::retrying(id),
+                }
+            }
         }
     }
 
@@ -320,8 +331,8 @@ impl AcceptorParts {
         let message = row.identity();
         while row.retrying && !self.producer.is_down() && Instant::now() + ASK_EVERY < until {
             tokio::time::sleep(ASK_EVERY).await;
-            match self.store.message_of(&message).await {
-                Ok(Some(newer)) => row = newer,
+            match tokio::time::timeout_at(until, self.store.message_of(&message)).await {
+                Ok(Ok(Some(newer))) => row = newer,
                 _ => break,
             }
         }
