@@ -1,5 +1,6 @@
 //! Chooses the way of messages: directly to Kafka, through the relay, or refused.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::companions::{CompanionAnswer, warn_of};
 use super::parts::AcceptorParts;
 use crate::kafka::topics::TopicError;
 use crate::publish::backlog::UnsentGuard;
-use crate::publish::draft::SendableMessage;
+use crate::publish::draft::{Draft, SendableMessage};
 use crate::publish::receipt::SendProblem;
 
 /// How much longer than for Kafka a request waits for the creation of companions. That a
@@ -31,14 +32,53 @@ pub(super) enum Route {
     Refused(SendProblem),
 }
 
+/// What the messages of a topic must not overtake, by one look at the start of a request.
+///
+/// The keys of a topic that something stands before are not asked for in the store. So
+/// the request keeps to this look: a backlog that ends meanwhile would let messages
+/// overtake rows of their keys that other hosts have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ahead {
+    Nothing,
+    /// Kafka is known to be away, so that everything waits.
+    Outage,
+    /// The topic has unsent rows.
+    Backlog,
+}
+
 impl AcceptorParts {
-    pub(super) async fn route(&self, topic: &str, answer_by: Instant) -> Route {
-        let owed = |reason: String, wait| Route::Owed { reason, wait, mark: Arc::new(self.backlog.mark(topic)) };
+    /// Looks what stands before the messages of a topic of Kafka.
+    pub(super) fn ahead_of(&self, topic: &str) -> Ahead {
         if self.producer.is_down() {
-            return owed("kafka cannot be reached".to_owned(), false);
+            Ahead::Outage
+        } else if self.backlog.has(topic) {
+            Ahead::Backlog
+        } else {
+            Ahead::Nothing
         }
-        if self.backlog.has(topic) {
-            return owed("waits behind earlier messages of its topic".to_owned(), true);
+    }
+
+    /// [`Self::ahead_of`] each topic of a request.
+    pub(super) fn ahead_of_all(&self, drafts: &[Draft]) -> HashMap<String, Ahead> {
+        let mut ahead = HashMap::new();
+        for draft in drafts {
+            let topic = draft.kind.log_topic(&draft.topic);
+            if !ahead.contains_key(&*topic) {
+                ahead.insert(topic.to_string(), self.ahead_of(&topic));
+            }
+        }
+        ahead
+    }
+
+    /// The way of the messages for a topic, of which a request saw `ahead` at its start.
+    pub(super) async fn route(&self, topic: &str, ahead: Ahead, answer_by: Instant) -> Route {
+        let owed = |reason: String, wait| Route::Owed { reason, wait, mark: Arc::new(self.backlog.mark(topic)) };
+        // What has come since counts too.
+        let ahead = if ahead == Ahead::Nothing { self.ahead_of(topic) } else { ahead };
+        match ahead {
+            Ahead::Nothing => {}
+            Ahead::Outage => return owed("kafka cannot be reached".to_owned(), false),
+            Ahead::Backlog => return owed("waits behind earlier messages of its topic".to_owned(), true),
         }
         match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
             Ok(Ok(partitions)) => Route::Direct { partitions },
@@ -53,8 +93,14 @@ impl AcceptorParts {
     /// The way of a broadcast. The companion of an existing topic is created
     /// when it is missing and the host may create topics. Only what a person has to
     /// change refuses the broadcast: for every other cause it waits for its companion.
-    pub(super) async fn route_broadcast(&self, topic: &str, companion: &str, answer_by: Instant) -> Route {
-        let refused = match self.route(companion, answer_by).await {
+    pub(super) async fn route_broadcast(
+        &self,
+        topic: &str,
+        companion: &str,
+        ahead: Ahead,
+        answer_by: Instant,
+    ) -> Route {
+        let refused = match self.route(companion, ahead, answer_by).await {
             Route::Refused(refused) => refused,
             route => return route,
         };
@@ -97,7 +143,8 @@ impl AcceptorParts {
         }
         let topic = &*ready.log_topic();
         if ready.message.kind == Kind::Broadcast {
-            return match self.route_broadcast(&ready.message.topic, topic, answer_by).await {
+            let ahead = self.ahead_of(topic);
+            return match self.route_broadcast(&ready.message.topic, topic, ahead, answer_by).await {
                 Route::Refused(problem) => Some(problem),
                 Route::Direct { .. } | Route::Owed { .. } => None,
             };
