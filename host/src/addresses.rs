@@ -22,9 +22,13 @@ pub(crate) enum AddressKind {
     Nowhere,
 }
 
-/// The metadata services of clouds outside of the link-local range.
-const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// The metadata services of clouds outside of the link-local range: of Alibaba and
+/// Oracle, and Azure's WireServer, which is in a public range.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
+/// The first 32 bits of those of AWS (the instance, time, and pod identities) and of
+/// Google.
+const METADATA_V6: [(u16, u16); 2] = [(0xfd00, 0xec2), (0xfd20, 0xce)];
 
 impl AddressKind {
     pub(crate) fn of(address: IpAddr) -> Self {
@@ -64,7 +68,7 @@ impl AddressKind {
             return Self::of_v4(inner).max(Self::Private);
         }
         let [a, b, ..] = address.segments();
-        if address == METADATA_V6 || address.is_unspecified() || address.is_multicast() {
+        if METADATA_V6.contains(&(a, b)) || address.is_unspecified() || address.is_multicast() {
             return Self::Nowhere;
         }
         if address.is_unique_local() {
@@ -144,7 +148,9 @@ mod tests {
             "198.51.100.7",
             "203.0.113.7",
             "fc00::1",
+            "fd00:ec1::254",
             "fd12:3456::1",
+            "fd20:cf::254",
             "::ffff:10.0.0.1",
             "::ffff:93.184.216.34",
             "::10.0.0.1",
@@ -165,6 +171,8 @@ mod tests {
             "169.254.0.1",
             "100.100.100.200",
             "192.0.0.192",
+            "168.63.129.16",
+            "169.254.170.23",
             "224.0.0.1",
             "239.255.255.255",
             "240.0.0.1",
@@ -175,7 +183,13 @@ mod tests {
             "64:ff9b::a9fe:a9fe",
             "64:ff9b:1::a9fe:a9fe",
             "2002:a9fe:a9fe::1",
+            "::ffff:168.63.129.16",
+            "64:ff9b::168.63.129.16",
+            "::ffff:100.100.100.200",
+            "64:ff9b::192.0.0.192",
+            "fd00:ec2::23",
             "fd00:ec2::254",
+            "fd20:ce::254",
             "fe80::1",
             "fec0::1",
             "ff02::1",
