@@ -353,7 +353,7 @@ impl Instance {
         let policy = Arc::clone(&self.store.data().policy);
         // A request of a batch call cannot be assigned to an item.
         let trace = if let [call] = calls { traceparent(call.message) } else { None };
-        self.store.data_mut().http.begin(trace);
+        self.store.data_mut().http.begin(trace, deadline);
         if self.world == World::Handler && calls.len() != 1 {
             let reason = format!("a handler of one message was called with {}", calls.len());
             return Err(Fault { verdict: Verdict::Instantiate, reason });

@@ -176,7 +176,8 @@ pub const MAX_HTTP_REQUEST_BYTES: usize = 64 * MIB;
 pub const MAX_HTTP_RESPONSE_BYTES: usize = 64 * MIB;
 
 /// Time to make an HTTP connection, including DNS and TLS. A guest may ask for
-/// less.
+/// less, and has less where the attempt ends soon: half of the time that it has left,
+/// and three quarters of the wait for the head of the answer.
 pub const HTTP_CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Time to wait for the head of an HTTP answer. The binding's `timeout` ends the

@@ -4,12 +4,15 @@
 //! than that.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use courier_core::message::Timestamp;
 use hyper::header::HeaderValue;
 use hyper::{Request, Response};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::HttpOut;
+use crate::clock::now;
 use crate::engine::Policy;
 use crate::engine::handler_log::SharedLog;
 use crate::engine::limits::MAX_HTTP_REQUESTS_PER_CALL;
@@ -31,17 +34,21 @@ pub(in crate::engine) struct HttpGate {
     /// The `traceparent` of the message that the current call is about, or one
     /// of its own once that was needed.
     trace: Option<String>,
+    /// When the time of the current call ends.
+    deadline: Timestamp,
 }
 
 impl HttpGate {
     pub(in crate::engine) fn new(policy: Arc<Policy>, log: SharedLog) -> Self {
-        Self { policy, log, requests: 0, trace: None }
+        Self { policy, log, requests: 0, trace: None, deadline: Timestamp(0) }
     }
 
-    /// Gets ready for a call about a message with this `traceparent`.
-    pub(in crate::engine) fn begin(&mut self, trace: Option<String>) {
+    /// Gets ready for a call about a message with this `traceparent`, which ends at
+    /// `deadline`.
+    pub(in crate::engine) fn begin(&mut self, trace: Option<String>, deadline: Timestamp) {
         self.requests = 0;
         self.trace = trace;
+        self.deadline = deadline;
     }
 
     /// Refuses a request, with the reason in the error and in the attempt's log.
@@ -62,10 +69,11 @@ impl WasiHttpHooks for HttpGate {
         if let Some(span) = self.span() {
             request.headers_mut().entry(TRACE_HEADER).or_insert(span);
         }
+        let options = connect_in_time(options, self.deadline.since(now()));
         let log = self.log.clone();
         Box::new(async move {
             let (out, url) = admitted?;
-            let answered = out.send(url, request, options).await;
+            let answered = out.send(url, request, Some(options)).await;
             if let Err(error) = &answered {
                 log.refused(&error.to_string());
             }
@@ -102,6 +110,19 @@ impl HttpGate {
     }
 }
 
+/// The options of a request, whose connection may take at most half of the time that is
+/// `left` to the attempt. A host that is off answers nothing at all: the guest must be told
+/// while it can still say `unavailable`, or the attempt ends as one that took too long.
+fn connect_in_time(options: Option<RequestOptions>, left: Duration) -> RequestOptions {
+    let options = options.unwrap_or(RequestOptions {
+        connect_timeout: None,
+        first_byte_timeout: None,
+        between_bytes_timeout: None,
+    });
+    let connect = options.connect_timeout.map_or(left / 2, |asked| asked.min(left / 2));
+    RequestOptions { connect_timeout: Some(connect), ..options }
+}
+
 /// A `traceparent` of the same trace with a new span; `None` when `parent` is not
 /// well formed.
 fn child_of(parent: &str) -> Option<HeaderValue> {
@@ -117,6 +138,19 @@ fn child_of(parent: &str) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_leaves_half_of_the_time_of_its_attempt() {
+        let connect = |asked: Option<u64>| {
+            let options = asked.map(|asked| RequestOptions {
+                connect_timeout: Some(Duration::from_secs(asked)),
+                first_byte_timeout: None,
+                between_bytes_timeout: None,
+            });
+            connect_in_time(options, Duration::from_secs(4)).connect_timeout.unwrap().as_secs()
+        };
+        assert_eq!([connect(None), connect(Some(1)), connect(Some(3))], [2, 1, 2]);
+    }
 
     #[test]
     fn a_request_is_a_span_of_the_messages_trace() {

@@ -40,6 +40,9 @@ use super::limits::{
 use crate::addresses;
 use crate::http_client;
 
+/// The part of the time for the head of an answer that the connection may take.
+const CONNECT_PART: f64 = 0.75;
+
 /// The HTTP client of one binding: its rules and its connections.
 #[derive(Debug)]
 pub struct HttpOut {
@@ -133,8 +136,11 @@ impl HttpOut {
             first_byte_timeout: None,
             between_bytes_timeout: None,
         });
-        let connect = asked.connect_timeout.unwrap_or(HTTP_CONNECT_WITHIN).min(HTTP_CONNECT_WITHIN);
         let first_byte = asked.first_byte_timeout.unwrap_or(HTTP_FIRST_BYTE_WITHIN).min(HTTP_FIRST_BYTE_WITHIN);
+        // Less than the time for the answer: that nothing was sent is told apart from a
+        // server that is slow.
+        let connect = asked.connect_timeout.unwrap_or(HTTP_CONNECT_WITHIN).min(HTTP_CONNECT_WITHIN);
+        let connect = connect.min(first_byte.mul_f64(CONNECT_PART));
         let sent = tokio::time::timeout(first_byte, within(connect, request.send())).await;
         let response: Response<reqwest::Body> = match sent {
             Err(_) => return Err(Error::ConnectionReadTimeout),

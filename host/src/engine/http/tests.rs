@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Duration, timeout};
 
 use super::*;
 use crate::engine::limits::{MAX_HTTP_REQUEST_BYTES, MAX_HTTP_RESPONSE_BYTES, MAX_HTTP_WHOLE_BYTES};
@@ -216,6 +217,36 @@ async fn what_went_wrong_is_told_apart() {
             matches!(ended, Error::HttpResponseIncomplete | Error::ConnectionTerminated | Error::HttpProtocolError),
             "{ended:?}"
         );
+    }
+}
+
+/// A partner's machine was switched off, and the network dropped what was sent to it: every
+/// message failed as one whose answer took too long.
+#[tokio::test]
+async fn a_machine_that_is_off_is_told_apart_from_one_that_is_slow() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let silent = socket.listen(1).unwrap();
+    let address = silent.local_addr().unwrap();
+    // Once its queue is full, the kernel drops whatever asks for a connection.
+    let mut queue = Vec::new();
+    while let Ok(connected) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
+        queue.push(connected.unwrap());
+    }
+    let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let within = RequestOptions {
+        connect_timeout: None,
+        first_byte_timeout: Some(Duration::from_millis(200)),
+        between_bytes_timeout: None,
+    };
+    for (address, is_off) in [(address, true), (slow.local_addr().unwrap(), false)] {
+        let out = out(&[("127.0.0.1", address.port())], false);
+        let url = HttpOut::admit(Some(&out), "stock", &format!("http://{address}/")).unwrap();
+        match out.send(url, request(""), Some(within)).await.map(drop).unwrap_err() {
+            Error::ConnectionTimeout => assert!(is_off),
+            Error::ConnectionReadTimeout => assert!(!is_off),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
