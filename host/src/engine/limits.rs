@@ -169,6 +169,16 @@ pub const MAX_HTTP_HEADERS: usize = 200;
 /// content length. A longer body is streamed.
 pub const MAX_HTTP_WHOLE_BYTES: usize = 4 * MIB;
 
+/// Bytes of an HTTP request's body that any request may have in the host's memory, and of
+/// each piece that a guest hands over.
+pub const HTTP_PIECE_BYTES: usize = 64 * KIB;
+
+/// Bytes that the bodies of a binding's HTTP requests may have in the host's memory on this
+/// node beyond [`HTTP_PIECE_BYTES`] each. They are not the guest's memory, and one call may
+/// have a hundred requests open. A binding of more `concurrency` may have one whole body
+/// for each attempt.
+pub const MAX_HTTP_BODIES_BYTES: usize = 16 * MIB;
+
 /// Bytes of the body of an HTTP request.
 pub const MAX_HTTP_REQUEST_BYTES: usize = 64 * MIB;
 

@@ -1,17 +1,21 @@
 //! The bodies of requests and answers, kept within their bounds.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::failure;
-use crate::engine::limits::{MAX_HTTP_REQUEST_BYTES, MAX_HTTP_RESPONSE_BYTES, MAX_HTTP_WHOLE_BYTES};
+use crate::engine::limits::{
+    HTTP_PIECE_BYTES, MAX_HTTP_BODIES_BYTES, MAX_HTTP_REQUEST_BYTES, MAX_HTTP_RESPONSE_BYTES, MAX_HTTP_WHOLE_BYTES,
+};
 
 /// The body of a request.
 pub(super) enum RequestBody {
@@ -21,18 +25,59 @@ pub(super) enum RequestBody {
     Passed(reqwest::Body),
 }
 
-/// Reads the body that a guest writes, up to the bound of buffering.
-pub(super) async fn take(mut body: WasiBody) -> Result<RequestBody, Error> {
-    let mut bytes = BytesMut::new();
+/// A body that was taken from its guest.
+pub(super) struct TakenBody {
+    pub body: RequestBody,
+    /// Its part of the memory for bodies, until the request has its answer.
+    pub reserved: Option<OwnedSemaphorePermit>,
+}
+
+/// The memory for the bodies of a binding's requests, in pieces of [`HTTP_PIECE_BYTES`].
+#[derive(Clone, Debug)]
+pub(super) struct BodyMemory(Arc<Semaphore>);
+
+impl BodyMemory {
+    /// The memory of a binding that makes so many attempts at the same time.
+    pub fn new(concurrency: usize) -> Self {
+        let bytes = concurrency.saturating_mul(MAX_HTTP_WHOLE_BYTES).max(MAX_HTTP_BODIES_BYTES);
+        Self(Arc::new(Semaphore::new((bytes / HTTP_PIECE_BYTES).min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Reserves room for the rest of a body at once: requests that each had a part would
+    /// wait for one another.
+    async fn reserve(&self, bytes: usize, within: Duration) -> Result<OwnedSemaphorePermit, Error> {
+        let pieces = u32::try_from(bytes.div_ceil(HTTP_PIECE_BYTES)).unwrap_or(u32::MAX);
+        match tokio::time::timeout(within, Arc::clone(&self.0).acquire_many_owned(pieces)).await {
+            Ok(Ok(reserved)) => Ok(reserved),
+            Ok(Err(_)) | Err(_) => Err(Error::ConnectionLimitReached),
+        }
+    }
+}
+
+/// Reads the body that a guest writes, up to the bound of buffering. A body with more than
+/// a piece waits `within` for room in the `memory`. `announced` is its length, if the guest
+/// says so.
+pub(super) async fn take(
+    mut body: WasiBody,
+    announced: Option<usize>,
+    memory: &BodyMemory,
+    within: Duration,
+) -> Result<TakenBody, Error> {
+    let whole = announced.unwrap_or(MAX_HTTP_WHOLE_BYTES);
+    let (mut bytes, mut reserved, mut room) = (BytesMut::new(), None, HTTP_PIECE_BYTES);
     while let Some(frame) = body.frame().await {
         // Trailers are dropped.
         let Ok(data) = frame?.into_data() else { continue };
         bytes.extend_from_slice(&data);
-        if bytes.len() > MAX_HTTP_WHOLE_BYTES {
-            return Ok(RequestBody::Passed(pass_on(bytes.freeze(), body)));
+        if bytes.len() > room && reserved.is_none() && whole <= MAX_HTTP_WHOLE_BYTES {
+            reserved = Some(memory.reserve(whole, within).await?);
+            room = whole;
+        }
+        if bytes.len() > room {
+            return Ok(TakenBody { body: RequestBody::Passed(pass_on(bytes.freeze(), body)), reserved });
         }
     }
-    Ok(RequestBody::Whole(bytes.freeze()))
+    Ok(TakenBody { body: RequestBody::Whole(bytes.freeze()), reserved })
 }
 
 fn pass_on(begin: Bytes, rest: WasiBody) -> reqwest::Body {

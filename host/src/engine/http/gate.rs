@@ -15,7 +15,9 @@ use super::HttpOut;
 use crate::clock::now;
 use crate::engine::Policy;
 use crate::engine::handler_log::SharedLog;
-use crate::engine::limits::MAX_HTTP_REQUESTS_PER_CALL;
+use crate::engine::limits::{
+    HTTP_PIECE_BYTES, MAX_HTTP_BODIES_BYTES, MAX_HTTP_IN_FLIGHT, MAX_HTTP_REQUESTS_PER_CALL, MAX_HTTP_WHOLE_BYTES,
+};
 use crate::random;
 
 /// The header of the W3C Trace Context, by which spans form one trace.
@@ -59,6 +61,11 @@ impl HttpGate {
 }
 
 impl WasiHttpHooks for HttpGate {
+    /// A body has two such pieces on its way to [`HttpOut::send`].
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        HTTP_PIECE_BYTES
+    }
+
     fn send_request(
         &mut self,
         mut request: Request<WasiBody>,
@@ -74,8 +81,10 @@ impl WasiHttpHooks for HttpGate {
         Box::new(async move {
             let (out, url) = admitted?;
             let answered = out.send(url, request, Some(options)).await;
-            if let Err(error) = &answered {
-                log.refused(&error.to_string());
+            match &answered {
+                Ok(_) => {}
+                Err(Error::ConnectionLimitReached) => log.refused(&too_much()),
+                Err(error) => log.refused(&error.to_string()),
             }
             let done: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(async { Ok(()) });
             Ok((answered?, done))
@@ -108,6 +117,16 @@ impl HttpGate {
             (Ok(_), None) => Err(Error::HttpRequestDenied),
         }
     }
+}
+
+/// What is said of a request for which the binding has no room now.
+fn too_much() -> String {
+    format!(
+        "the binding has too many HTTP requests under way: at most {MAX_HTTP_IN_FLIGHT}, or one for each attempt of its \
+         concurrency, with bodies of {} MiB, or {} MiB for each attempt",
+        MAX_HTTP_BODIES_BYTES >> 20,
+        MAX_HTTP_WHOLE_BYTES >> 20
+    )
 }
 
 /// The options of a request, whose connection may take at most half of the time that is

@@ -29,7 +29,7 @@ use reqwest::{Certificate, Client, Url};
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use self::bodies::{RequestBody, answer, take};
+use self::bodies::{BodyMemory, RequestBody, TakenBody, answer, take};
 use self::connect::{ConnectWithin, Resolver, within};
 pub(super) use self::gate::HttpGate;
 pub use self::rules::{Destination, HttpRules};
@@ -50,6 +50,7 @@ pub struct HttpOut {
     /// Made at the first request, since it reads the system's certificates.
     client: OnceLock<Result<Client, String>>,
     in_flight: Arc<Semaphore>,
+    bodies: BodyMemory,
     /// A resolver for tests, in place of the system's.
     #[cfg(test)]
     names: Option<tests_of_targets::Names>,
@@ -61,6 +62,7 @@ impl HttpOut {
     pub fn new(rules: HttpRules) -> Self {
         let in_flight = MAX_HTTP_IN_FLIGHT.max(rules.concurrency).min(Semaphore::MAX_PERMITS);
         Self {
+            bodies: BodyMemory::new(rules.concurrency),
             rules,
             client: OnceLock::new(),
             in_flight: Arc::new(Semaphore::new(in_flight)),
@@ -116,8 +118,20 @@ impl HttpOut {
         // The client sets these headers: from the URL that was judged, and from the
         // body that is sent.
         parts.headers.remove(HOST);
+        let asked = options.unwrap_or(RequestOptions {
+            connect_timeout: None,
+            first_byte_timeout: None,
+            between_bytes_timeout: None,
+        });
+        let first_byte = asked.first_byte_timeout.unwrap_or(HTTP_FIRST_BYTE_WITHIN).min(HTTP_FIRST_BYTE_WITHIN);
+        // Less than the time for the answer: that nothing was sent is told apart from a
+        // server that is slow.
+        let connect = asked.connect_timeout.unwrap_or(HTTP_CONNECT_WITHIN).min(HTTP_CONNECT_WITHIN);
+        let connect = connect.min(first_byte.mul_f64(CONNECT_PART));
         let length = parts.headers.remove(CONTENT_LENGTH);
-        let body = take(body).await?;
+        let announced = length.as_ref().and_then(|length| length.to_str().ok()?.parse().ok());
+        // The room for its body is kept until the answer begins.
+        let TakenBody { body, reserved: _reserved } = take(body, announced, &self.bodies, connect).await?;
         let mut request = self.client()?.request(parts.method, url).headers(parts.headers);
         match body {
             RequestBody::Whole(bytes) if bytes.is_empty() => {}
@@ -131,16 +145,6 @@ impl HttpOut {
                 request = request.body(body);
             }
         }
-        let asked = options.unwrap_or(RequestOptions {
-            connect_timeout: None,
-            first_byte_timeout: None,
-            between_bytes_timeout: None,
-        });
-        let first_byte = asked.first_byte_timeout.unwrap_or(HTTP_FIRST_BYTE_WITHIN).min(HTTP_FIRST_BYTE_WITHIN);
-        // Less than the time for the answer: that nothing was sent is told apart from a
-        // server that is slow.
-        let connect = asked.connect_timeout.unwrap_or(HTTP_CONNECT_WITHIN).min(HTTP_CONNECT_WITHIN);
-        let connect = connect.min(first_byte.mul_f64(CONNECT_PART));
         let sent = tokio::time::timeout(first_byte, within(connect, request.send())).await;
         let response: Response<reqwest::Body> = match sent {
             Err(_) => return Err(Error::ConnectionReadTimeout),

@@ -7,7 +7,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Duration, timeout};
 
 use super::*;
-use crate::engine::limits::{MAX_HTTP_REQUEST_BYTES, MAX_HTTP_RESPONSE_BYTES, MAX_HTTP_WHOLE_BYTES};
+use crate::engine::limits::{
+    HTTP_PIECE_BYTES, MAX_HTTP_BODIES_BYTES, MAX_HTTP_REQUEST_BYTES, MAX_HTTP_RESPONSE_BYTES, MAX_HTTP_WHOLE_BYTES,
+};
 
 fn out(allow: &[(&str, u16)], private: bool) -> HttpOut {
     let allow = allow.iter().map(|(host, port)| Destination { host: (*host).to_owned(), port: *port });
@@ -218,6 +220,32 @@ async fn what_went_wrong_is_told_apart() {
             "{ended:?}"
         );
     }
+}
+
+/// A handler with a hundred long bodies open took as much of the host's memory as it liked.
+#[tokio::test]
+async fn bodies_in_the_hosts_memory_are_bounded() {
+    let memory = BodyMemory::new(1);
+    let body = |bytes: usize| request(&"x".repeat(bytes)).into_body();
+    let (soon, far) = (Duration::from_millis(50), Duration::from_secs(3_600));
+    let mut held = Vec::new();
+    for _ in 0..MAX_HTTP_BODIES_BYTES / MAX_HTTP_WHOLE_BYTES {
+        held.push(take(body(MAX_HTTP_WHOLE_BYTES), None, &memory, far).await.unwrap());
+    }
+    let more = take(body(HTTP_PIECE_BYTES + 1), None, &memory, soon).await.map(drop);
+    assert!(matches!(more, Err(Error::ConnectionLimitReached)), "{more:?}");
+    // Short bodies, and long ones that are passed on with their length, need no room.
+    let short = take(body(HTTP_PIECE_BYTES), None, &memory, soon).await.unwrap();
+    assert!(short.reserved.is_none() && matches!(short.body, RequestBody::Whole(_)));
+    let long = take(body(HTTP_PIECE_BYTES + 1), Some(MAX_HTTP_WHOLE_BYTES + 1), &memory, soon).await.unwrap();
+    assert!(long.reserved.is_none() && matches!(long.body, RequestBody::Passed(_)));
+    // Who waits gets the room of the first that has its answer.
+    let waits = take(body(HTTP_PIECE_BYTES + 1), None, &memory, far);
+    let (waited, ()) = tokio::join!(waits, async { drop(held.pop()) });
+    assert!(matches!(waited.unwrap().body, RequestBody::Whole(_)));
+    drop(held);
+    let free = take(body(MAX_HTTP_WHOLE_BYTES + 1), None, &memory, soon).await.unwrap();
+    assert!(free.reserved.is_some() && matches!(free.body, RequestBody::Passed(_)));
 }
 
 /// A partner's machine was switched off, and the network dropped what was sent to it: every
