@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use courier_core::message::Timestamp;
 use tokio::time::Instant;
 
-use super::ANSWER_WITHIN;
-use super::parts::AcceptorParts;
+use super::parts::{ANSWER_WITHIN, AcceptorParts};
 use crate::clock::now;
 use crate::publish::draft::{Draft, SendableMessage};
 use crate::publish::receipt::SendProblem;

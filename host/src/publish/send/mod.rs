@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use self::admission::NotAdmitted;
 use self::companions::Companions;
-use self::parts::{AcceptorParts, HOLD, STORE_WITHIN};
+use self::parts::{ANSWER_WITHIN, AcceptorParts, HOLD, STORE_WITHIN};
 use self::result::{DurableMeaning, SendStep};
 use self::route::{Ahead, Route};
 use super::backlog::{Backlog, GOOD_FOR};
@@ -49,8 +49,6 @@ use crate::said;
 use crate::store::{Accepted, HalfMessage, NewMessage, SharedStore};
 use crate::supervise::{self, Task};
 
-/// How long a sender waits for Kafka; what is left of a second is the store's.
-const ANSWER_WITHIN: Duration = Duration::from_millis(700);
 /// The least time for Kafka, when a slow store used up the time above.
 const FLIGHT_AT_LEAST: Duration = Duration::from_millis(250);
 /// How often the store is asked for topics with unsent rows: while there are

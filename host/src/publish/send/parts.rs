@@ -14,6 +14,8 @@ use crate::publish::unsent::UnsentLanes;
 use crate::publish::waker::Waker;
 use crate::store::SharedStore;
 
+/// How long a sender waits for Kafka; what is left of a second is the store's.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_millis(700);
 /// How long a sender waits for the store.
 pub(super) const STORE_WITHIN: Duration = Duration::from_secs(5);
 /// How long the row of a direct send is held back from the relay. Longer than
