@@ -34,9 +34,9 @@ pub(super) struct TakenBody {
 
 /// The memory for the bodies of a binding's requests, in pieces of [`HTTP_PIECE_BYTES`].
 #[derive(Clone, Debug)]
-pub(super) struct BodyMemory(Arc<Semaphore>);
+pub(super) struct HttpBodyMemory(Arc<Semaphore>);
 
-impl BodyMemory {
+impl HttpBodyMemory {
     /// The memory of a binding that makes so many attempts at the same time.
     pub fn new(concurrency: usize) -> Self {
         let bytes = concurrency.saturating_mul(MAX_HTTP_WHOLE_BYTES).max(MAX_HTTP_BODIES_BYTES);
@@ -60,7 +60,7 @@ impl BodyMemory {
 pub(super) async fn take(
     mut body: WasiBody,
     announced: Option<usize>,
-    memory: &BodyMemory,
+    memory: &HttpBodyMemory,
     within: Duration,
 ) -> Result<TakenBody, Error> {
     let whole = announced.unwrap_or(MAX_HTTP_WHOLE_BYTES);

@@ -29,7 +29,7 @@ use reqwest::{Certificate, Client, Url};
 use tokio::sync::Semaphore;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody};
 
-use self::bodies::{BodyMemory, RequestBody, TakenBody, answer, take};
+use self::bodies::{HttpBodyMemory, RequestBody, TakenBody, answer, take};
 use self::connect::{ConnectWithin, Resolver, within};
 pub(super) use self::gate::HttpGate;
 pub use self::rules::{Destination, HttpRules};
@@ -50,7 +50,7 @@ pub struct HttpOut {
     /// Made at the first request, since it reads the system's certificates.
     client: OnceLock<Result<Client, String>>,
     in_flight: Arc<Semaphore>,
-    bodies: BodyMemory,
+    bodies: HttpBodyMemory,
     /// A resolver for tests, in place of the system's.
     #[cfg(test)]
     names: Option<tests_of_targets::Names>,
@@ -62,7 +62,7 @@ impl HttpOut {
     pub fn new(rules: HttpRules) -> Self {
         let in_flight = MAX_HTTP_IN_FLIGHT.max(rules.concurrency).min(Semaphore::MAX_PERMITS);
         Self {
-            bodies: BodyMemory::new(rules.concurrency),
+            bodies: HttpBodyMemory::new(rules.concurrency),
             rules,
             client: OnceLock::new(),
             in_flight: Arc::new(Semaphore::new(in_flight)),

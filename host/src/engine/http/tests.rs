@@ -225,7 +225,7 @@ async fn what_went_wrong_is_told_apart() {
 /// A handler with a hundred long bodies open took as much of the host's memory as it liked.
 #[tokio::test]
 async fn bodies_in_the_hosts_memory_are_bounded() {
-    let memory = BodyMemory::new(1);
+    let memory = HttpBodyMemory::new(1);
     let body = |bytes: usize| request(&"x".repeat(bytes)).into_body();
     let (soon, far) = (Duration::from_millis(50), Duration::from_secs(3_600));
     let mut held = Vec::new();
