@@ -95,6 +95,22 @@ pub struct Prepared {
     roomy: OnceCell<LinkedComponent>,
 }
 
+#[cfg(test)]
+impl Engine {
+    /// Keeps everything from being compiled.
+    pub(crate) async fn occupy_compiler(&self) -> tokio::sync::SemaphorePermit<'_> {
+        self.0.compiling.acquire().await.unwrap()
+    }
+}
+
+#[cfg(test)]
+impl Prepared {
+    /// A version that is linked for nothing and cannot run, for tests that run none.
+    pub(crate) fn unlinked(digest: &str, world: World) -> Self {
+        Self { digest: digest.to_owned(), world, pooled: None, roomy: OnceCell::new() }
+    }
+}
+
 /// A component linked for one allocator, from which instances are made.
 #[derive(Clone)]
 pub(super) struct LinkedComponent {

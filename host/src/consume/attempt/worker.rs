@@ -76,7 +76,11 @@ async fn permit(
     let (no_more, recall) = (work.owner.no_more.clone(), work.recall.clone());
     let recall = recall.as_ref();
     let mut has_turn = false;
+    let mut waited_for_rate = false;
     loop {
+        // A place in the rate holds for one turn of this loop. Kept through a pause, the
+        // places of all workers would let their attempts begin together after it.
+        let has_rate = std::mem::take(&mut waited_for_rate);
         // A delivery that does not begin passes its probe on.
         if std::mem::take(&mut work.probe) {
             bound.gate.give_probe_back();
@@ -126,8 +130,10 @@ async fn permit(
             continue;
         }
         if let Some(limiter) = &bound.rate
-            && !unless_stopped(&no_more, recall, limiter.until_ready()).await
+            && !has_rate
+            && limiter.check().is_err()
         {
+            waited_for_rate = unless_stopped(&no_more, recall, limiter.until_ready()).await;
             continue;
         }
         pace.begun();
@@ -253,4 +259,79 @@ pub fn no_active_version(plugin: &str) -> BoundPlugin {
             "plugin {plugin} has no active version: push one and activate it (courier plugin push FILE --activate)"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use courier_core::message::{Attempts, Kind, Offset, Timestamp};
+    use tokio::sync::{Semaphore, mpsc};
+
+    use super::*;
+    use crate::consume::owner::message::{OwnerMessage, OwnerRef};
+    use crate::kafka::buffered::{BufferedRecord, TopicPartition};
+    use crate::kafka::record::Record;
+    use crate::publish::rules::Rules;
+    use crate::store::PositionId;
+
+    /// A binding of one attempt in two seconds, whose plugin is ready.
+    fn slow_binding() -> (RunningBinding, watch::Sender<BoundPlugin>) {
+        let text =
+            "[[binding]]\ngroup = \"stock\"\ntopics = [\"order\"]\nplugin = \"order-handler\"\nrate_limit = 0.5\n";
+        let mut config =
+            crate::config::parse("courier.toml", text, &|_| None).unwrap_or_else(|error| panic!("{error}"));
+        let ready = BoundPlugin::Ready(Arc::new(Prepared::unlinked("sha256:00", World::Handler)));
+        let (tell, plugin) = watch::channel(ready);
+        (RunningBinding::new(config.bindings.remove(0), plugin, &Rules::default()), tell)
+    }
+
+    async fn delivery() -> (ReadyDelivery, mpsc::UnboundedReceiver<OwnerMessage>) {
+        let (mail, inbox) = mpsc::unbounded_channel();
+        let place = TopicPartition { topic: "order".into(), partition: 0, kind: Kind::Event };
+        let owner = OwnerRef {
+            place: place.clone(),
+            position: PositionId(1),
+            mail,
+            no_more: CancellationToken::new(),
+            dropped: CancellationToken::new(),
+            refused: watch::channel(false).1,
+        };
+        let room = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let record = Record { timestamp: Timestamp(0), key: None, value: None, headers: Vec::new(), left_out: None };
+        let buffered = BufferedRecord::reread(place, Offset(7), record, (Timestamp(0), None), room);
+        let attempts = Attempts::default();
+        let delivery = ReadyDelivery {
+            buffered: Arc::new(buffered),
+            owner: Arc::new(owner),
+            attempts,
+            probe: false,
+            recall: None,
+        };
+        (delivery, inbox)
+    }
+
+    /// Up to as many attempts as a binding has workers began against a plugin that was
+    /// gone, or during a pause, because they waited for their rate when it came.
+    #[tokio::test]
+    async fn what_came_up_during_the_wait_for_the_rate_is_seen() {
+        let (bound, plugin) = slow_binding();
+        let (_up, store_up) = watch::channel(true);
+        let pace = CpuBucket::default();
+        let permit = |work: ReadyDelivery| {
+            let (mut gate, mut plugin, mut store_up) = (bound.gate.watch(), bound.plugin.clone(), store_up.clone());
+            let (bound, pace) = (&bound, &pace);
+            async move { permit(bound, work, pace, &mut gate, &mut plugin, &mut store_up).await.is_some() }
+        };
+        assert!(permit(delivery().await.0).await, "the first is within the rate");
+
+        let (work, mut inbox) = delivery().await;
+        let mut waits = std::pin::pin!(permit(work));
+        assert!(futures::poll!(&mut waits).is_pending(), "the second waits for the rate");
+        plugin.send_replace(no_active_version("order-handler"));
+        assert!(!waits.await, "there is nothing to run");
+        let told = inbox.recv().await;
+        assert!(
+            matches!(&told, Some(OwnerMessage::AttemptFinished(finished)) if finished.verdict == Verdict::NoPlugin),
+            "{told:?}"
+        );
+    }
 }
