@@ -69,6 +69,8 @@ pub struct Machine<D> {
     /// Outcomes not yet sent, in order.
     pending: Pending<D>,
     in_flight: Option<Arc<Batch<D>>>,
+    /// The position that is written.
+    written: Offset,
     /// Rerun requests for deliveries whose outcome is decided and not yet durable.
     deferred_reruns: Vec<OpenDelivery>,
     /// Records in memory that have no open row, and their bytes.
@@ -102,6 +104,7 @@ impl<D> Machine<D> {
             known: claim.settled.into_iter().collect(),
             pending: Pending::default(),
             in_flight: None,
+            written: claim.position,
             deferred_reruns: Vec::new(),
             in_memory: 0,
             in_memory_bytes: 0,
@@ -130,6 +133,12 @@ impl<D> Machine<D> {
     #[must_use]
     pub fn position(&self) -> Offset {
         self.offsets.position()
+    }
+
+    /// Whether the position moved past what is written.
+    #[must_use]
+    pub fn is_position_unwritten(&self) -> bool {
+        self.offsets.position() > self.written
     }
 
     /// The next offset expected from the log.
@@ -228,26 +237,32 @@ impl<D> Machine<D> {
             // an open row, and not earlier.
             self.offsets.finish(write.offset);
         }
+        let is_drained = self.phase == Phase::Draining && self.running.is_empty();
         if !writes.is_empty() {
-            let batch = Arc::new(Batch { epoch: self.epoch, position: self.offsets.position(), writes });
-            self.in_flight = Some(Arc::clone(&batch));
-            actions.push(Action::Settle(batch));
-        } else if self.phase == Phase::Draining && self.running.is_empty() {
+            self.send(writes, actions);
+        } else if is_drained && self.is_position_unwritten() {
+            // The next owner need not read again what was skipped.
+            self.send(Vec::new(), actions);
+        } else if is_drained {
             self.release(Release::Drained, actions);
         }
         self.pause_or_resume(actions);
     }
 
-    /// Pushes a batch without outcomes when the position is above `written` and
+    /// Pushes a batch without outcomes when the position is above what is written and
     /// nothing else is in flight: it moves the stored position over records that
     /// were not for this binding and over holes.
-    pub fn flush_position(&mut self, written: Offset, actions: &mut Vec<Action<D>>) {
-        let quiet = self.in_flight.is_none() && self.pending.is_empty() && self.phase == Phase::Consuming;
-        if quiet && self.offsets.position() > written {
-            let batch = Arc::new(Batch { epoch: self.epoch, position: self.offsets.position(), writes: Vec::new() });
-            self.in_flight = Some(Arc::clone(&batch));
-            actions.push(Action::Settle(batch));
+    pub fn flush_position(&mut self, actions: &mut Vec<Action<D>>) {
+        let is_quiet = self.in_flight.is_none() && self.pending.is_empty() && self.phase == Phase::Consuming;
+        if is_quiet && self.is_position_unwritten() {
+            self.send(Vec::new(), actions);
         }
+    }
+
+    fn send(&mut self, writes: Vec<DeliveryWrite<D>>, actions: &mut Vec<Action<D>>) {
+        let batch = Arc::new(Batch { epoch: self.epoch, position: self.offsets.position(), writes });
+        self.in_flight = Some(Arc::clone(&batch));
+        actions.push(Action::Settle(batch));
     }
 
     fn record(&mut self, offset: Offset, lane: LaneKey, bytes: usize, actions: &mut Vec<Action<D>>) {
@@ -374,7 +389,9 @@ impl<D> Machine<D> {
     fn settled(&mut self, answer: Answer, now: Timestamp, actions: &mut Vec<Action<D>>) {
         match answer {
             Answer::Written => {
-                self.in_flight = None;
+                if let Some(batch) = self.in_flight.take() {
+                    self.written = self.written.max(batch.position);
+                }
                 for open in std::mem::take(&mut self.deferred_reruns) {
                     self.rerun_requested(open, now, actions);
                 }

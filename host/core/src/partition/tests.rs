@@ -202,10 +202,21 @@ fn the_position_passes_nothing_undecided() {
     bench.step(Event::Skipped { offset: Offset(8) }).step(Event::End { next: Offset(12) });
     bench.written();
     bench.said.clear();
-    bench.machine.flush_position(Offset(8), &mut bench.said);
+    bench.machine.flush_position(&mut bench.said);
     bench.says(&["write <12 "]);
 }
 
+    bench.written();
+    assert!(!bench.machine.is_position_unwritten());
+}
+
+/// The next owner read again what this one had skipped, and retention took it for lost.
+#[test]
+fn a_revoked_machine_writes_its_position() {
+    let mut bench = Bench::empty();
+    bench.step(Event::Skipped { offset: Offset(0) }).step(Event::End { next: Offset(9) }).says(&[]);
+    bench.step(Event::Revoke).says(&["write <9 "]);
+    bench.written().says(&["Drained"]);
 /// A delivery's unsent outcomes merge into one row that has the details of all.
 #[test]
 fn an_unsent_row_is_taken_in_by_what_follows() {

@@ -29,7 +29,6 @@ pub struct Owner {
     /// The number of outcomes of the batch that are durable already, as pieces.
     written: usize,
     sequence: u64,
-    pub durable: Offset,
     due_at: Option<Timestamp>,
     flush_at: Option<Timestamp>,
     /// Attempts that run, by lane.
@@ -93,7 +92,6 @@ impl World {
             not_before: claim.open.iter().filter_map(|open| Some((open.offset, wait(open)?))).collect(),
             asked: claim.open.len(),
             fetch: claim.position,
-            durable: claim.position,
             machine: Machine::new(self.profile.bounds, claim),
             records: BTreeSet::new(),
             paused: false,
@@ -394,7 +392,7 @@ impl World {
     /// Kafka hands over the records that it has, unless it is paused.
     pub fn tick(&mut self, claim: u64) -> Checked {
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
-        let (partition, durable) = (owner.partition, owner.durable);
+        let partition = owner.partition;
         if !owner.paused && !owner.draining {
             let log = &self.logs[partition];
             let records: Vec<_> = log.from(owner.fetch).iter().take(self.profile.burst).cloned().collect();
@@ -413,7 +411,7 @@ impl World {
             && let Some(owner) = self.owners.get_mut(&claim)
         {
             let mut actions = Vec::new();
-            owner.machine.flush_position(durable, &mut actions);
+            owner.machine.flush_position(&mut actions);
             self.act(claim, actions)?;
         }
         let wait = self.chance.between(1, 8);

@@ -24,7 +24,6 @@ mod waits;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
 
 use courier_core::lanes::LaneKey;
 use courier_core::message::{Epoch, Offset, Timestamp};
@@ -39,7 +38,7 @@ use self::message::{LoadedRecord, OwnerExit, OwnerHandle, OwnerMessage, OwnerRef
 use self::older_partitions::OlderPartitions;
 use self::preserver::Preserver;
 use self::rescuer::Rescuer;
-use self::waits::{UnderWay, answered, sleep_for, sleep_until};
+use self::waits::{PositionWait, UnderWay, answered, sleep_for, sleep_until};
 use crate::clock::now;
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::attempt::circuit_breaker::Permission;
@@ -51,9 +50,6 @@ use crate::kafka::buffered::{BufferedRecord, FeedItem};
 use crate::kafka::consumer::ConsumerCommand;
 use crate::supervise::{self, Task};
 
-/// How long a quiet partition waits before it writes a position that only
-/// skipped records of other types.
-const POSITION_WAIT: Duration = Duration::from_secs(1);
 /// Messages taken in one go before the machine is flushed.
 const MAX_MAIL: usize = 1_024;
 /// Reloaded records of one partition that may be in memory.
@@ -180,6 +176,7 @@ impl Owner {
         let mut refused = self.refused.subscribe();
         let mut deadline = None;
         let mut fed = true;
+        let mut position_wait = PositionWait::default();
         self.gate_moved(&gate.borrow_and_update().clone());
         self.step(Event::Due);
         let mut visit = tokio::time::Instant::now() + self.rescuer.next();
@@ -192,6 +189,7 @@ impl Owner {
             let due = self.machine.next_due().map(|at| at.since(now()));
             let (look_at, look_ahead_at) = (self.log_end.look_at(), self.ahead.look_at());
             let preserve_at = self.preserver.look_at(self.machine.parked_bare());
+            let write_position_at = position_wait.until(self.machine.is_position_unwritten());
             // Answers and outcomes come before new records, because they free
             // memory and records take it.
             tokio::select! {
@@ -224,13 +222,6 @@ impl Owner {
                     }
                 }
                 () = sleep_for(due) => self.step(Event::Due),
-                fed_now = feed.recv(), if fed => match fed_now {
-                    Some(FeedItem::Records(records)) => self.receive(records),
-                    Some(FeedItem::End) => self.log_end.ended(tokio::time::Instant::now(), self.machine.next()),
-                    // The consumer thread has dropped this partition; its event
-                    // is on the way.
-                    None => fed = false,
-                },
                 () = sleep_until(look_at) => {
                     self.log_end.look(&self.tools.log, &self.address, self.machine.next());
                 }
@@ -244,18 +235,21 @@ impl Owner {
                     self.rescuer.visit(Arc::clone(&self.tools.store), Arc::clone(&self.address));
                     visit = tokio::time::Instant::now() + self.rescuer.next();
                 }
-                () = tokio::time::sleep(POSITION_WAIT), if self.is_unwritten() => {
-                    let written = Offset(self.durable.load(Ordering::Relaxed));
-                    self.machine.flush_position(written, &mut self.actions);
+                () = sleep_until(write_position_at) => {
+                    position_wait.is_over();
+                    self.machine.flush_position(&mut self.actions);
                 }
+                // Last, because there may always be more: on a busy topic nothing
+                // behind it would have a turn.
+                fed_now = feed.recv(), if fed => match fed_now {
+                    Some(FeedItem::Records(records)) => self.receive(records),
+                    Some(FeedItem::End) => self.log_end.ended(tokio::time::Instant::now(), self.machine.next()),
+                    // The consumer thread has dropped this partition; its event
+                    // is on the way.
+                    None => fed = false,
+                },
             }
         }
-    }
-
-    /// Whether the position has moved past what is written. One that has not
-    /// needs no timer.
-    fn is_unwritten(&self) -> bool {
-        self.machine.position().0 > self.durable.load(Ordering::Relaxed)
     }
 
     fn step(&mut self, event: Event<Box<FinishedAttempt>>) {

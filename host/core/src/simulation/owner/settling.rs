@@ -110,8 +110,7 @@ impl World {
 
     pub fn answered(&mut self, claim: u64, answer: Answer, batch: Option<&Batch<u64>>) -> Checked {
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
-        if let (Answer::Written, Some(batch)) = (answer, batch) {
-            owner.durable = owner.durable.max(batch.position);
+        if (answer, batch.is_some()) == (Answer::Written, true) {
             let whole = owner.under_way.take();
             for write in whole.iter().flat_map(|whole| &whole.writes) {
                 owner.records.remove(&write.offset);
