@@ -185,6 +185,7 @@ on_both_dialects! {
         a_delivery_cannot_end_twice
         a_retry_keeps_its_record_and_counts_on
         a_failure_keeps_its_record_and_a_success_drops_it
+        what_ends_without_its_record_keeps_the_message_of_its_row
         the_position_never_goes_back
         text_with_nul_and_keys_of_any_bytes_are_stored
         effects_commit_with_the_outcome_or_not_at_all

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use courier::store::{Becomes, OutcomeRow, StateUsage, StoreError};
-use courier_core::message::Offset;
+use courier::store::{Becomes, DeliveryFilter, OutcomeRow, SourceHash, StateUsage, StoreError};
+use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 use courier_core::verdict::Verdict;
 
@@ -169,6 +169,39 @@ pub async fn a_failure_keeps_its_record_and_a_success_drops_it(database: Databas
     assert_eq!(owner.delivery(1).await.unwrap().record, Some(record(1)), "the open row's record stays with it");
     assert_eq!(owner.delivery(2).await.unwrap().record, Some(record(2)));
     assert_eq!(owner.delivery(3).await.unwrap().record, Some(record(3)));
+}
+
+/// Kafka removed the record of a parked delivery, and nothing but its coordinates is known
+/// when it ends: the final row had an id made of those, no type and no time.
+pub async fn what_ends_without_its_record_keeps_the_message_of_its_row(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    owner.settle(2, vec![retrying(0, 1, Some(at(50))), waiting(1)]).await;
+    let unknown = |offset| {
+        let to = Becomes::Final { state: State::HandleFail, settled_at: at(60), record: None };
+        OutcomeRow {
+            to,
+            record_time: Timestamp(0),
+            message_id: format!("order:0:{offset}"),
+            source_hash: Some(SourceHash::of("kafka")),
+            type_name: String::new(),
+            key: None,
+            received_at: Timestamp(0),
+            attempts: Vec::new(),
+            ..reopened(failed(offset), 1)
+        }
+    };
+    owner.settle(2, vec![unknown(0), unknown(1)]).await;
+    for offset in [0, 1] {
+        let row = owner.delivery(offset).await.unwrap();
+        assert_eq!((row.state, row.settled_at), (State::HandleFail, Some(at(60))));
+        assert_eq!((row.message_id, row.type_name.as_str()), (format!("message-{offset}"), "OrderCreated"));
+        assert_eq!((row.record_time, row.received_at), (RECORD_TIME, at(offset)));
+        assert_eq!(row.record_key, Some(key_of(offset)));
+        let by_id = DeliveryFilter { message_id: Some(format!("message-{offset}")), ..DeliveryFilter::default() };
+        assert_eq!(owner.listed(&by_id, 10).await, [offset]);
+    }
+    assert_eq!(owner.totals().await, (0, 0, 0, 0, 0, 2));
 }
 
 pub async fn the_position_never_goes_back(database: Database) {

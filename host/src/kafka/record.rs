@@ -42,7 +42,7 @@ pub struct Record {
     pub headers: Vec<Header>,
     /// The record's bytes in Kafka, when they were more than may be kept: then
     /// only what tells the record from others is here, see
-    /// [`Record::from_kafka`].
+    /// [`Record::from_kafka`]. 0 when nothing of the record is left in Kafka.
     pub left_out: Option<usize>,
 }
 
@@ -61,6 +61,13 @@ pub enum BadRecord {
 }
 
 impl Record {
+    /// What is known of a record that Kafka removed: the key in its open row. It is not
+    /// encoded for the store, where it would be taken for the record.
+    #[must_use]
+    pub fn removed(key: Option<Bytes>) -> Self {
+        Self { timestamp: Timestamp(0), key, value: None, headers: Vec::new(), left_out: Some(0) }
+    }
+
     /// The record as bytes for the store.
     #[must_use]
     pub fn encode(&self) -> Bytes {

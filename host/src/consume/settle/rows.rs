@@ -89,7 +89,7 @@ fn in_handled_set(write: &DeliveryWrite<Box<FinishedAttempt>>, only: &FinishedAt
 }
 
 fn becomes(write: &DeliveryWrite<Box<FinishedAttempt>>, buffered: &BufferedRecord) -> Becomes {
-    // A record that is too large keeps only its coordinates.
+    // A record that is too large, or that Kafka removed, keeps only its coordinates.
     let record = || buffered.record.left_out.is_none().then(|| buffered.record.encode());
     let settled_at = write.details.last().map_or(buffered.received_at, |last| last.finished_at);
     match write.to {

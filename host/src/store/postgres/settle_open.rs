@@ -164,8 +164,9 @@ pub(super) async fn check_rows(
     expect(usize::try_from(count).unwrap_or(0), offsets.len(), "open rows to replace")
 }
 
-/// Replaces open rows by final ones. A failed delivery without a record keeps that of its
-/// open row.
+/// Replaces open rows by final ones. The columns of the message are those of the open row:
+/// a delivery whose record Kafka removed ends without knowing its message. A failed
+/// delivery without a record keeps that of its open row.
 pub(super) async fn close(tx: &mut PgConnection, rows: &FinalColumns<'_>) -> Result<(), StoreError> {
     if rows.is_empty() {
         return Ok(());
@@ -175,11 +176,12 @@ pub(super) async fn close(tx: &mut PgConnection, rows: &FinalColumns<'_>) -> Res
             "INSERT INTO delivery (position_id, record_offset, record_time, received_at, started_at, settled_at, day,
                  group_id, node_id, version_id, number, counted, state, verdict, message_id, key, type_name, reason,
                  fingerprint, record, source_hash)
-             SELECT r.position_id, r.record_offset, r.record_time, r.received_at, r.started_at, r.settled_at, r.day,
-                 r.group_id, r.node_id, r.version_id, r.number, r.counted, r.state, r.verdict, r.message_id, r.key,
-                 r.type_name, r.reason, r.fingerprint,
+             SELECT r.position_id, r.record_offset, o.record_time, o.received_at, r.started_at, r.settled_at,
+                 floor(o.record_time / 86400000000.0)::integer,
+                 r.group_id, r.node_id, r.version_id, r.number, r.counted, r.state, r.verdict, o.message_id, o.key,
+                 o.type_name, r.reason, r.fingerprint,
                  CASE WHEN r.state = 4 THEN coalesce(r.record, o.record) END,
-                 coalesce(r.source_hash, o.source_hash)
+                 coalesce(o.source_hash, r.source_hash)
              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
                  $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::integer[],
                  $13::smallint[], $14::smallint[], $15::text[], $16::bytea[], $17::text[], $18::text[], $19::text[],
@@ -249,7 +251,7 @@ pub(super) async fn update(tx: &mut PgConnection, rows: &OpenColumns<'_>) -> Res
             "UPDATE open_delivery o SET next_attempt_at = r.next_attempt_at, started_at = r.started_at,
                  node_id = r.node_id, version_id = r.version_id, number = r.number, counted = r.counted,
                  state = r.state, verdict = r.verdict, held = r.held, reason = r.reason, fingerprint = r.fingerprint,
-                 record = coalesce(r.record, o.record), source_hash = coalesce(r.source_hash, o.source_hash)
+                 record = coalesce(r.record, o.record), source_hash = coalesce(o.source_hash, r.source_hash)
              FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
                  $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::integer[], $12::smallint[],
                  $13::smallint[], $14::boolean[], $15::text[], $16::bytea[], $17::text[], $18::text[], $19::text[],

@@ -42,12 +42,11 @@ impl SettleStore for SqliteStore {
         }
         let mut lines = Vec::new();
         for part in &owned {
+            let mut messages = remove_finished(&mut tx, part).await?;
             for outcome in &part.part.outcomes {
-                lines.push(Line::new(part.part.position, part.group, outcome, &self.words)?);
+                let message = messages.remove(&outcome.offset);
+                lines.push(Line { message, ..Line::new(part.part.position, part.group, outcome, &self.words)? });
             }
-        }
-        for part in &owned {
-            remove_finished(&mut tx, part).await?;
         }
         let mut sets = Vec::new();
         for part in &owned {

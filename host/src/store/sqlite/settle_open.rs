@@ -1,15 +1,16 @@
 //! The statements of a settle on open rows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use courier_core::message::Timestamp;
+use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
-use sqlx::{Arguments, SqliteConnection};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Arguments, Row, SqliteConnection};
 
 use super::bulk::Bulk;
 use super::columns::{expect_rows, json};
 use super::error::fault;
-use super::settle_rows::Line;
+use super::settle_rows::{Line, MessageColumns};
 use crate::store::{Becomes, OutcomeRow, Part, StoreError};
 
 /// A part that its writer still owns.
@@ -74,7 +75,13 @@ async fn check_not_final(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result
 
 /// Removes the open rows of deliveries that become final, and the records of
 /// those that are HANDLED. A failed one keeps the record it has.
-pub(super) async fn remove_finished(tx: &mut SqliteConnection, owned: &Owned<'_>) -> Result<(), StoreError> {
+///
+/// Returns what the rows said of their messages, by offset: a delivery whose record Kafka
+/// removed ends without knowing its message.
+pub(super) async fn remove_finished(
+    tx: &mut SqliteConnection,
+    owned: &Owned<'_>,
+) -> Result<HashMap<Offset, MessageColumns>, StoreError> {
     let (mut finished, mut handled) = (Vec::new(), Vec::new());
     for outcome in owned.part.outcomes.iter().filter(|outcome| outcome.had_row) {
         if let Becomes::Final { state, .. } = outcome.to {
@@ -85,23 +92,37 @@ pub(super) async fn remove_finished(tx: &mut SqliteConnection, owned: &Owned<'_>
         }
     }
     if finished.is_empty() {
-        return Ok(());
+        return Ok(HashMap::new());
     }
-    let removed =
-        sqlx::query("DELETE FROM open_delivery WHERE position = ? AND offset IN (SELECT value FROM json_each(?))")
-            .bind(owned.part.position.0)
-            .bind(json(&finished)?)
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-    expect_rows("removing open rows of finished deliveries", finished.len(), removed.rows_affected())?;
+    let removed = sqlx::query(
+        "DELETE FROM open_delivery WHERE position = ? AND offset IN (SELECT value FROM json_each(?))
+         RETURNING offset, record_time, received_at, message_id, source_hash, key, type_name",
+    )
+    .bind(owned.part.position.0)
+    .bind(json(&finished)?)
+    .fetch_all(&mut *tx)
+    .await
+    .map_err(fault)?;
+    expect_rows("removing open rows of finished deliveries", finished.len(), removed.len() as u64)?;
     sqlx::query("DELETE FROM kept_record WHERE position = ? AND offset IN (SELECT value FROM json_each(?))")
         .bind(owned.part.position.0)
         .bind(json(&handled)?)
         .execute(tx)
         .await
         .map_err(fault)?;
-    Ok(())
+    removed.iter().map(|row| message_columns(row).map_err(fault)).collect()
+}
+
+fn message_columns(row: &SqliteRow) -> Result<(Offset, MessageColumns), sqlx::Error> {
+    let columns = MessageColumns {
+        record_time: Timestamp(row.try_get(1)?),
+        received_at: row.try_get(2)?,
+        message_id: row.try_get(3)?,
+        source_hash: row.try_get(4)?,
+        key: row.try_get(5)?,
+        type_name: row.try_get(6)?,
+    };
+    Ok((Offset(row.try_get(0)?), columns))
 }
 
 /// Inserts open rows or updates those that exist, which was checked before. The time of a request
@@ -117,7 +138,7 @@ pub(super) async fn write_open(tx: &mut SqliteConnection, lines: &[Line<'_>]) ->
                    started_at = excluded.started_at, number = excluded.number, counted = excluded.counted,
                    verdict = excluded.verdict, node = excluded.node, version = excluded.version,
                    reason = excluded.reason, fingerprint = excluded.fingerprint,
-                   source_hash = coalesce(excluded.source_hash, source_hash)",
+                   source_hash = coalesce(source_hash, excluded.source_hash)",
     };
     let rows: Vec<(&Line<'_>, State, Option<Timestamp>, bool)> = lines
         .iter()

@@ -21,6 +21,18 @@ pub(super) struct Line<'o> {
     pub node: i64,
     pub version: Option<i64>,
     pub outcome: &'o OutcomeRow,
+    /// What the open row said of the message, when the delivery had one and ends.
+    pub message: Option<MessageColumns>,
+}
+
+/// The columns of a message in an open row.
+pub(super) struct MessageColumns {
+    pub(super) record_time: Timestamp,
+    pub(super) received_at: i64,
+    pub(super) message_id: String,
+    pub(super) source_hash: Option<i64>,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) type_name: String,
 }
 
 impl<'o> Line<'o> {
@@ -34,24 +46,30 @@ impl<'o> Line<'o> {
         outcome.check()?;
         let number = |text: &str| words.number(text).map_err(|error| StoreError::Bug(error.to_string()));
         let version = outcome.version.as_deref().map(number).transpose()?;
-        Ok(Self { position, group, node: number(&outcome.node)?, version, outcome })
+        Ok(Self { position, group, node: number(&outcome.node)?, version, outcome, message: None })
+    }
+
+    /// Kafka's time of the record.
+    fn record_time(&self) -> Timestamp {
+        self.message.as_ref().map_or(self.outcome.record_time, |message| message.record_time)
     }
 
     /// Binds the columns with which open and final rows both end.
     pub(super) fn bind_rest(&self, arguments: &mut SqliteArguments) -> Result<(), BoxDynError> {
-        let outcome = self.outcome;
-        arguments.add(outcome.record_time.0)?;
-        arguments.add(outcome.received_at.0)?;
+        let (outcome, message) = (self.outcome, self.message.as_ref());
+        arguments.add(self.record_time().0)?;
+        arguments.add(message.map_or(outcome.received_at.0, |message| message.received_at))?;
         arguments.add(outcome.started_at.map(|at| at.0))?;
         arguments.add(i64::from(outcome.attempts_so_far.invoked))?;
         arguments.add(i64::from(outcome.attempts_so_far.used))?;
         arguments.add(outcome.verdict.map(|verdict| verdict.code()))?;
         arguments.add(self.node)?;
         arguments.add(self.version)?;
-        arguments.add(clean(&outcome.message_id).as_ref())?;
-        arguments.add(outcome.source_hash.map(|hash| hash.0))?;
-        arguments.add(outcome.key.as_deref())?;
-        arguments.add(clean(&outcome.type_name).as_ref())?;
+        let hash = message.and_then(|message| message.source_hash);
+        arguments.add(clean(message.map_or(&outcome.message_id, |message| &message.message_id)).as_ref())?;
+        arguments.add(hash.or_else(|| outcome.source_hash.map(|hash| hash.0)))?;
+        arguments.add(message.map_or(outcome.key.as_deref(), |message| message.key.as_deref()))?;
+        arguments.add(clean(message.map_or(&outcome.type_name, |message| &message.type_name)).as_ref())?;
         arguments.add(clean_opt(outcome.reason.as_deref()).as_deref())?;
         arguments.add(clean_opt(outcome.fingerprint.as_deref()).as_deref())
     }
@@ -87,7 +105,7 @@ pub(super) async fn write_final(
         .run_after(before, tx, &rows, |arguments, (line, state, settled_at)| {
             arguments.add(line.position.0)?;
             arguments.add(line.outcome.offset.0)?;
-            arguments.add(line.outcome.record_time.day())?;
+            arguments.add(line.record_time().day())?;
             arguments.add(line.group)?;
             arguments.add(slots.start_of(*settled_at))?;
             arguments.add(state.code())?;
