@@ -335,6 +335,7 @@ impl<D> Machine<D> {
     ) {
         let Some(id) = self.running.remove(&offset) else { return };
         let open = |state, due, held| NewState::Open { state, due, held, keep_record: false };
+        let (outcome, attempts) = self.as_requested(id, outcome, attempts, now);
         let (to, next) = match outcome {
             Outcome::Handled => (NewState::Handled, None),
             Outcome::Failed { .. } => (NewState::Failed, None),
@@ -355,6 +356,29 @@ impl<D> Machine<D> {
             self.lanes.close(id);
         } else {
             self.advance_lane(id, now, actions);
+        }
+    }
+
+    /// The outcome of an attempt during which a rerun was requested: what failed runs
+    /// again at once, with none of its attempts used. The attempt was judged without
+    /// knowing of the request, and would end what a person was promised.
+    fn as_requested(
+        &mut self,
+        id: LaneId,
+        outcome: Outcome,
+        attempts: Attempts,
+        now: Timestamp,
+    ) -> (Outcome, Attempts) {
+        let was_requested = self.lanes.get(id).queue.front().is_some_and(|entry| entry.asked && !entry.give_up);
+        let state = match outcome {
+            Outcome::Again { state, .. } => state,
+            Outcome::Held | Outcome::Failed { .. } => State::HandleFail,
+            Outcome::Handled => return (outcome, attempts),
+        };
+        if was_requested {
+            (Outcome::Again { state, at: now }, Attempts { used: 0, ..attempts })
+        } else {
+            (outcome, attempts)
         }
     }
 

@@ -73,7 +73,10 @@ impl<D> Machine<D> {
             }
             // Only once the outcome is durable can the store say whether the request
             // came before or after it.
-            None if self.is_decided(open.offset) => self.deferred_reruns.push(open),
+            None if self.is_decided(open.offset) => {
+                self.deferred_reruns.retain(|earlier| earlier.offset != open.offset);
+                self.deferred_reruns.push(open);
+            }
             // A newer owner made this row, since its record did not come here and the
             // claim did not contain it: the newer owner runs it.
             None if self.wants(open.offset) => {}

@@ -4,6 +4,7 @@
 mod giving_up;
 mod growth;
 mod loss_ahead;
+mod requests;
 
 use bytes::Bytes;
 

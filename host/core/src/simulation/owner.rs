@@ -38,6 +38,8 @@ pub struct Owner {
     finished: BTreeSet<Offset>,
     /// When a retry may begin at the earliest.
     not_before: BTreeMap<Offset, Timestamp>,
+    /// Deliveries that have their turn, each with whether a rerun was requested since.
+    dispatched: BTreeMap<Offset, bool>,
     received: BTreeSet<Offset>,
     asked: usize,
 }
@@ -107,6 +109,7 @@ impl World {
             received: BTreeSet::new(),
         };
         self.note(|| format!("host {host} claims partition {partition} as claim {id}, epoch {}", owner.epoch.0));
+            dispatched: BTreeMap::new(),
         // A delivery that runs elsewhere under an older epoch may run again here.
         let elsewhere: Vec<Offset> = self
             .owners
@@ -136,6 +139,8 @@ impl World {
                     owner.not_before.insert(*offset, *at);
                 }
                 Outcome::Again { .. } | Outcome::Held => {}
+                // What fails runs again at once where that was requested meanwhile.
+                failed if owner.dispatched.remove(offset) == Some(true) && *failed != Outcome::Handled => {}
                 _ => {
                     owner.finished.insert(*offset);
                 }
@@ -144,6 +149,12 @@ impl World {
                 // Giving up requests no attempt before its time.
                 if !open.give_up {
                     owner.not_before.remove(&open.offset);
+            Event::NotStarted { offset } | Event::RowGone { offset } => {
+                owner.dispatched.remove(offset);
+            }
+                }
+                if let Some(asked) = owner.dispatched.get_mut(&open.offset).filter(|_| !owner.draining) {
+                    *asked = !open.give_up;
                 }
                 owner.asked += 1;
             }
@@ -221,6 +232,7 @@ impl World {
                         if has_row && self.bug == Some(Bug::LaneDrainedTwice) {
                             self.soon(Task::Start { claim, turn });
                         }
+                    owner.dispatched.insert(offset, false);
                     } else if has_row {
                         self.answer_soon(Task::Load { claim, turn });
                         if self.bug == Some(Bug::LaneDrainedTwice) {
@@ -237,6 +249,7 @@ impl World {
                 Action::Settle(batch) => self.settle(claim, batch)?,
                 Action::Pause => owner.paused = true,
                 Action::Resume => owner.paused = false,
+                    owner.dispatched.insert(offset, false);
                 Action::Release(why) => return self.released(claim, why),
             }
         }

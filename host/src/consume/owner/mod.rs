@@ -81,6 +81,8 @@ pub fn start(
         confirmed: Confirmed::new(Arc::clone(&topic_id), claimed.next),
         passed_over: 0,
     };
+    // A request that the claim tells of is no new one when the store is polled for it.
+    let seen_asks = claimed.open.iter().filter_map(|row| Some((row.offset, row.asked_at?))).collect();
     let ahead = OlderPartitions::of(ahead, bound.binding.ordering, topic_id);
     let rule = LaneRule::of(&bound);
     let claim = Claim {
@@ -118,7 +120,7 @@ pub fn start(
         refused,
         busy,
         actions: Vec::new(),
-        seen_asks: HashMap::new(),
+        seen_asks,
         recalls: HashMap::new(),
         room: Arc::new(Semaphore::new(MAX_REREAD)),
         log_end: LogEndProbe::default(),
@@ -300,6 +302,11 @@ impl Owner {
                 let LoadedRecord { offset, attempts, asked, give_up, buffered } = loaded;
                 match buffered {
                     Some(buffered) => {
+                        if let Some(at) = buffered.asked_at {
+                            // The attempt begins with what this request reset.
+                            let seen = self.seen_asks.entry(offset).or_insert(at);
+                            *seen = at.max(*seen);
+                        }
                         let delivery = self.ready(buffered, attempts);
                         match give_up {
                             Some(give_up) => delivery.give_up(&self.bound, give_up),

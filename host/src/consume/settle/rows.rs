@@ -28,6 +28,7 @@ pub fn row(
     let buffered = last.map(|last| &last.buffered).or(fetched)?;
     let message = buffered.message();
     let is_done = matches!(write.to, NewState::Handled);
+    let is_open = matches!(write.to, NewState::Open { .. });
     Some(OutcomeRow {
         offset: write.offset,
         had_row: write.had_row,
@@ -46,8 +47,9 @@ pub fn row(
         attempts_so_far: write.attempts,
         to: becomes(write, buffered),
         attempts: attempts(write, node),
-        // A failed attempt publishes nothing.
-        outbound: last.map(|last| last.outbound.clone()).unwrap_or_default(),
+        // A failed attempt publishes nothing, except the dead letter of a delivery that
+        // ends: one that runs again although its attempt was the last has none.
+        outbound: last.filter(|_| !is_open).map(|last| last.outbound.clone()).unwrap_or_default(),
         state_writes: last.filter(|_| is_done).map(|last| last.state_writes.clone()).unwrap_or_default(),
     })
 }
@@ -151,5 +153,63 @@ pub fn count(part: &Part) {
     for (state, count) in State::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0) {
         metrics::counter!("courier_deliveries_total", "group" => part.group.clone(), "state" => state.as_str())
             .increment(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use courier_core::message::{Attempts, Kind, Offset, Timestamp};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::kafka::buffered::TopicPartition;
+    use crate::kafka::record::Record;
+    use crate::store::NewOutbound;
+
+    async fn lost() -> FinishedAttempt {
+        let room = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let place = TopicPartition { topic: "order".into(), partition: 0, kind: Kind::Event };
+        let record = Record::removed(Some("key".into()));
+        let buffered = BufferedRecord::reread(place, Offset(7), record, (Timestamp(5), None), room);
+        FinishedAttempt::lost(Arc::new(buffered), Attempts { invoked: 2, used: 2 })
+    }
+
+    fn written(finished: FinishedAttempt, to: NewState) -> OutcomeRow {
+        let attempts = finished.attempts;
+        let write = DeliveryWrite { offset: Offset(7), had_row: true, to, attempts, details: vec![Box::new(finished)] };
+        row(&write, None, &"host-1".into(), Trace::All).unwrap()
+    }
+
+    /// A retry of the failed delivery read an empty record from its row and ran the
+    /// handler with it.
+    #[tokio::test]
+    async fn nothing_is_kept_of_a_record_that_kafka_removed() {
+        let row = written(lost().await, NewState::Failed);
+        assert!(matches!(row.to, Becomes::Final { state: State::HandleFail, record: None, .. }), "{:?}", row.to);
+    }
+
+    /// The attempt was the last and wrote a dead letter, and a rerun was requested
+    /// meanwhile.
+    #[tokio::test]
+    async fn a_delivery_that_runs_again_leaves_no_dead_letter() {
+        let outbound = |to| async move {
+            let dead_letter = NewOutbound {
+                message_id: "m".to_owned(),
+                topic: "dlq.order.stock".to_owned(),
+                type_name: String::new(),
+                source: String::new(),
+                key: None,
+                record: "record".into(),
+                shard: 0,
+                held_for: None,
+                listed: false,
+                group: Some("stock".to_owned()),
+            };
+            written(FinishedAttempt { outbound: vec![dead_letter], ..lost().await }, to).outbound.len()
+        };
+        assert_eq!(outbound(NewState::Failed).await, 1);
+        let open =
+            NewState::Open { state: State::HandleFail, due: Some(Timestamp(9)), held: false, keep_record: false };
+        assert_eq!(outbound(open).await, 0);
     }
 }
