@@ -105,6 +105,8 @@ pub struct Lanes {
     free: Vec<LaneId>,
     by_key: HashMap<LaneKey, LaneId>,
     due: BTreeSet<(Timestamp, LaneId)>,
+    /// Those of them whose heads wait because their handlers could not run.
+    pushed_back: BTreeSet<(Timestamp, LaneId)>,
     /// Lanes whose waiting heads were given up.
     given_up: BTreeSet<LaneId>,
 }
@@ -118,6 +120,7 @@ impl Lanes {
     /// Opens a lane that holds only its head.
     pub(crate) fn open(&mut self, key: LaneKey, head: Head, entry: LaneEntry) -> LaneId {
         let given_up = entry.give_up && may_end_given_up(head);
+        let is_pushed_back = entry.state == State::PushFail;
         let lane = Lane { key: key.clone(), head, queue: VecDeque::from([entry]), last_write: None };
         let id = if let Some(id) = self.free.pop() {
             self.slots[id] = Some(lane);
@@ -131,9 +134,7 @@ impl Lanes {
         if !matches!(key, LaneKey::Unkeyed(_)) || head != Head::Running {
             self.by_key.insert(key, id);
         }
-        if let Head::Waiting(at) = head {
-            self.due.insert((at, id));
-        }
+        self.index(id, head, is_pushed_back);
         if given_up {
             self.given_up.insert(id);
         }
@@ -149,14 +150,12 @@ impl Lanes {
     /// Sets the state of the head, and updates the index of due lanes and of lanes
     /// whose heads were given up.
     pub(crate) fn set_head(&mut self, id: LaneId, head: Head) {
-        if let Head::Waiting(at) = self.get(id).head {
-            self.due.remove(&(at, id));
-        }
-        if let Head::Waiting(at) = head {
-            self.due.insert((at, id));
-        }
         let lane = self.get(id);
-        lane.head = head;
+        let before = std::mem::replace(&mut lane.head, head);
+        let is_pushed_back = lane.queue.front().is_some_and(|entry| entry.state == State::PushFail);
+        self.unindex(id, before);
+        self.index(id, head, is_pushed_back);
+        let lane = self.get(id);
         let given_up = may_end_given_up(head) && lane.queue.front().is_some_and(|entry| entry.give_up);
         if given_up {
             self.given_up.insert(id);
@@ -174,9 +173,7 @@ impl Lanes {
     /// Removes an empty lane.
     pub(crate) fn close(&mut self, id: LaneId) {
         if let Some(lane) = self.slots[id].take() {
-            if let Head::Waiting(at) = lane.head {
-                self.due.remove(&(at, id));
-            }
+            self.unindex(id, lane.head);
             self.given_up.remove(&id);
             self.by_key.remove(&lane.key);
             self.free.push(id);
@@ -200,15 +197,25 @@ impl Lanes {
         self.given_up.first().copied()
     }
 
-    /// The lanes whose heads wait because their handlers could not run.
-    pub(crate) fn pushed_back(&self) -> Vec<LaneId> {
-        let mut ids: Vec<LaneId> = self.due.iter().map(|(_, id)| *id).collect();
-        ids.retain(|id| {
-            self.slots[*id]
-                .as_ref()
-                .and_then(|lane| lane.queue.front())
-                .is_some_and(|entry| entry.state == State::PushFail)
-        });
-        ids
+    /// The lanes whose heads wait because their handlers could not run, the longest
+    /// waiting first.
+    pub(crate) fn pushed_back(&self) -> impl Iterator<Item = LaneId> {
+        self.pushed_back.iter().map(|(_, id)| *id)
+    }
+
+    fn index(&mut self, id: LaneId, head: Head, is_pushed_back: bool) {
+        if let Head::Waiting(at) = head {
+            self.due.insert((at, id));
+            if is_pushed_back {
+                self.pushed_back.insert((at, id));
+            }
+        }
+    }
+
+    fn unindex(&mut self, id: LaneId, head: Head) {
+        if let Head::Waiting(at) = head {
+            self.due.remove(&(at, id));
+            self.pushed_back.remove(&(at, id));
+        }
     }
 }

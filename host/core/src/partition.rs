@@ -20,6 +20,7 @@
 //! Read [`Event`] and [`Action`] first, then [`Machine::step`] and
 //! [`Machine::flush`].
 
+mod gate;
 mod pending;
 mod reruns;
 mod rows;
@@ -36,6 +37,7 @@ use crate::offsets::Offsets;
 use crate::status::State;
 use crate::verdict::Outcome;
 
+use gate::Probe;
 use pending::Pending;
 pub use vocabulary::*;
 
@@ -54,6 +56,8 @@ pub struct Machine<D> {
     epoch: Epoch,
     phase: Phase,
     gate: Gate,
+    /// The delivery that probes the gate.
+    probe: Option<Probe>,
     paused: bool,
     /// Whether Kafka is about to remove records of open rows.
     loss_ahead: bool,
@@ -95,6 +99,7 @@ impl<D> Machine<D> {
             epoch: claim.epoch,
             phase: Phase::Consuming,
             gate: Gate::Open,
+            probe: None,
             paused: false,
             loss_ahead: false,
             offsets: Offsets::new(claim.position),
@@ -119,13 +124,6 @@ impl<D> Machine<D> {
             machine.add_row(open);
         }
         machine
-    }
-
-    /// When [`Event::Due`] is wanted next. `None` while the gate is closed, since
-    /// nothing may start then.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Timestamp> {
-        (self.gate == Gate::Open && self.phase == Phase::Consuming).then(|| self.lanes.next_due()).flatten()
     }
 
     /// The position: every delivery below it is settled or an open row, once the
@@ -203,7 +201,10 @@ impl<D> Machine<D> {
             return;
         }
         match event {
-            Event::Record { offset, lane, bytes } => self.record(offset, lane, bytes, actions),
+            Event::Record { offset, lane, bytes } => {
+                self.record(offset, lane, bytes, actions);
+                self.probe_with(offset, now);
+            }
             Event::Skipped { offset } => self.skipped(offset),
             Event::End { next } => self.end(next),
             Event::AttemptFinished { offset, outcome, attempts, detail } => {
@@ -222,6 +223,7 @@ impl<D> Machine<D> {
             Event::Lost => self.release(Release::Lost, actions),
         }
         self.give_up_heads(actions);
+        self.probe_next(now, actions);
         self.pause_or_resume(actions);
     }
 
@@ -333,7 +335,7 @@ impl<D> Machine<D> {
         now: Timestamp,
         actions: &mut Vec<Action<D>>,
     ) {
-        let Some(id) = self.running.remove(&offset) else { return };
+        let Some(id) = self.came_back(offset) else { return };
         let open = |state, due, held| NewState::Open { state, due, held, keep_record: false };
         let (outcome, attempts) = self.as_requested(id, outcome, attempts, now);
         let (to, next) = match outcome {
@@ -405,7 +407,7 @@ impl<D> Machine<D> {
     /// A dispatched delivery was not started. It stays at the head; when the
     /// partition is being revoked, the next owner runs it.
     fn not_started(&mut self, offset: Offset, now: Timestamp) {
-        if let Some(id) = self.running.remove(&offset) {
+        if let Some(id) = self.came_back(offset) {
             self.lanes.set_head(id, Head::Waiting(now));
         }
     }
@@ -423,27 +425,6 @@ impl<D> Machine<D> {
             // The same batch again, since no later one may pass it.
             Answer::Unknown => actions.extend(self.in_flight.clone().map(Action::Settle)),
             Answer::Fenced => self.release(Release::Fenced, actions),
-        }
-    }
-
-    fn due(&mut self, now: Timestamp, actions: &mut Vec<Action<D>>) {
-        if self.phase != Phase::Consuming || self.gate == Gate::Closed {
-            return;
-        }
-        while let Some(id) = self.lanes.first_due(now) {
-            self.dispatch(id, actions);
-        }
-    }
-
-    fn gate(&mut self, gate: Gate, now: Timestamp, actions: &mut Vec<Action<D>>) {
-        let opened = self.gate == Gate::Closed && gate == Gate::Open;
-        self.gate = gate;
-        if opened {
-            // A delivery that could not run need not wait out its retry time.
-            for id in self.lanes.pushed_back() {
-                self.lanes.set_head(id, Head::Waiting(now));
-            }
-            self.due(now, actions);
         }
     }
 
@@ -467,7 +448,7 @@ impl<D> Machine<D> {
         // Half of one is zero, so that the tightest bound resumes too.
         let at = |now: usize, most: usize| if self.paused { now > most / 2 } else { now >= most };
         let parked = bounds.max_parked - if self.paused { bounds.max_parked / 10 } else { 0 };
-        let past = self.gate == Gate::Closed
+        let past = !self.gate_fetches()
             || self.loss_ahead
             || at(self.offsets.gap(), bounds.max_gap)
             || at(self.in_memory, bounds.max_in_memory)

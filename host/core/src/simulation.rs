@@ -145,6 +145,17 @@ fn no_delivery_that_is_given_up_reorders_or_holds_up_its_lane() {
     run_changed(|profile| profile.give_ups = true);
 }
 
+/// Gates that closed are probed: one waiting delivery of a partition at a time, until
+/// one succeeds, and no partition waits for a probe that nobody makes.
+#[test]
+fn no_probe_of_a_gate_lets_others_start_or_leaves_it_closed() {
+    run_changed(|profile| {
+        profile.probes = true;
+        profile.give_ups = profile.keys % 2 == 0;
+        (profile.weights[4], profile.unavailable) = (8, 8);
+    });
+}
+
 /// A large batch is written in pieces, a refused one in halves, and hosts die
 /// and are fenced between two of them.
 #[test]

@@ -7,7 +7,7 @@ use crate::message::{Offset, Timestamp};
 
 impl<D> Machine<D> {
     pub(super) fn row_gone(&mut self, offset: Offset, now: Timestamp, actions: &mut Vec<Action<D>>) {
-        let Some(id) = self.running.remove(&offset) else { return };
+        let Some(id) = self.came_back(offset) else { return };
         if self.lanes.get(id).queue.front().is_some_and(|entry| entry.asked) {
             // A rerun was requested since, so the row may exist again.
             self.lanes.set_head(id, Head::Waiting(now));

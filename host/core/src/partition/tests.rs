@@ -4,6 +4,7 @@
 mod giving_up;
 mod growth;
 mod loss_ahead;
+mod probing;
 mod requests;
 
 use bytes::Bytes;
@@ -205,8 +206,6 @@ fn the_position_passes_nothing_undecided() {
     bench.said.clear();
     bench.machine.flush_position(&mut bench.said);
     bench.says(&["write <12 "]);
-}
-
     bench.written();
     assert!(!bench.machine.is_position_unwritten());
 }
@@ -218,6 +217,8 @@ fn a_revoked_machine_writes_its_position() {
     bench.step(Event::Skipped { offset: Offset(0) }).step(Event::End { next: Offset(9) }).says(&[]);
     bench.step(Event::Revoke).says(&["write <9 "]);
     bench.written().says(&["Drained"]);
+}
+
 /// A delivery's unsent outcomes merge into one row that has the details of all.
 #[test]
 fn an_unsent_row_is_taken_in_by_what_follows() {

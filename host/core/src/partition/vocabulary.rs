@@ -82,6 +82,9 @@ pub struct OpenDelivery {
 pub enum Gate {
     /// Deliveries start.
     Open,
+    /// One delivery at a time finds out whether deliveries can start again: a head that
+    /// waits, or a new record where none waits.
+    Probe,
     /// No delivery starts, and no record is fetched.
     Closed,
 }
@@ -138,7 +141,7 @@ pub enum Event<D> {
     RerunRequested(OpenDelivery),
     /// Nothing of this lane is open in an older partition any more.
     Unblocked(LaneKey),
-    /// The binding's gate closed or opened.
+    /// The binding's gate moved.
     Gate(Gate),
     /// Whether Kafka is about to remove records of open rows that cannot be copied.
     /// While it is, nothing more is fetched, since it would be parked behind them.

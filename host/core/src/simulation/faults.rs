@@ -64,6 +64,7 @@ impl World {
         let down = self.chance.pick(&[0, 10, 60]);
         let state = &mut self.hosts[host];
         (state.alive, state.life, state.frozen_until, state.gate) = (false, state.life + 1, self.now, Gate::Open);
+        state.probe = None;
         self.after(down, Task::Restart { host });
         self.expel(host);
     }

@@ -1,11 +1,13 @@
 //! A model of the host around the machine: it carries actions out, keeps records
 //! in memory, and hands deliveries to workers.
 
+mod probing;
 mod settling;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::probing::Probing;
 use super::bug::Bug;
 use super::world::{Task, World};
 use crate::lanes::LaneKey;
@@ -36,10 +38,11 @@ pub struct Owner {
     /// Deliveries that were begun here and whose last outcome is not durable.
     pub flight: BTreeSet<Offset>,
     finished: BTreeSet<Offset>,
-    /// When a retry may begin at the earliest.
-    not_before: BTreeMap<Offset, Timestamp>,
     /// Deliveries that have their turn, each with whether a rerun was requested since.
     dispatched: BTreeMap<Offset, bool>,
+    probing: Probing,
+    /// When a retry may begin at the earliest.
+    not_before: BTreeMap<Offset, Timestamp>,
     received: BTreeSet<Offset>,
     asked: usize,
 }
@@ -106,10 +109,11 @@ impl World {
             running: BTreeMap::new(),
             flight: BTreeSet::new(),
             finished: BTreeSet::new(),
+            dispatched: BTreeMap::new(),
+            probing: Probing::default(),
             received: BTreeSet::new(),
         };
         self.note(|| format!("host {host} claims partition {partition} as claim {id}, epoch {}", owner.epoch.0));
-            dispatched: BTreeMap::new(),
         // A delivery that runs elsewhere under an older epoch may run again here.
         let elsewhere: Vec<Offset> = self
             .owners
@@ -119,8 +123,8 @@ impl World {
             .collect();
         self.excused[partition].extend(elsewhere);
         self.owners.insert(id, owner);
-        if self.hosts[host].gate == Gate::Closed {
-            self.step(id, Event::Gate(Gate::Closed))?;
+        if self.hosts[host].gate != Gate::Open {
+            self.step(id, Event::Gate(self.hosts[host].gate))?;
         }
         self.step(id, Event::Due)?;
         self.after(1, Task::Tick { claim: id });
@@ -135,26 +139,26 @@ impl World {
         let mut actions = Vec::new();
         match &event {
             Event::AttemptFinished { offset, outcome, .. } => match outcome {
+                // What fails runs again at once where that was requested meanwhile.
+                failed if owner.dispatched.remove(offset) == Some(true) && *failed != Outcome::Handled => {}
                 Outcome::Again { state: State::HandleFail, at } => {
                     owner.not_before.insert(*offset, *at);
                 }
                 Outcome::Again { .. } | Outcome::Held => {}
-                // What fails runs again at once where that was requested meanwhile.
-                failed if owner.dispatched.remove(offset) == Some(true) && *failed != Outcome::Handled => {}
                 _ => {
                     owner.finished.insert(*offset);
                 }
             },
-            Event::RerunRequested(open) => {
-                // Giving up requests no attempt before its time.
-                if !open.give_up {
-                    owner.not_before.remove(&open.offset);
             Event::NotStarted { offset } | Event::RowGone { offset } => {
                 owner.dispatched.remove(offset);
             }
-                }
+            Event::RerunRequested(open) => {
                 if let Some(asked) = owner.dispatched.get_mut(&open.offset).filter(|_| !owner.draining) {
                     *asked = !open.give_up;
+                }
+                // Giving up requests no attempt before its time.
+                if !open.give_up {
+                    owner.not_before.remove(&open.offset);
                 }
                 owner.asked += 1;
             }
@@ -167,7 +171,9 @@ impl World {
             }
             _ => {}
         }
+        owner.probing.before(&event);
         owner.machine.step(now, event, &mut actions);
+        owner.probing.after(now, &actions)?;
         self.act(claim, actions)?;
         if self.chance.percent(self.profile.lazy_flush) {
             let wait = self.chance.between(1, 6);
@@ -226,13 +232,13 @@ impl World {
             let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
             match action {
                 Action::Dispatch { offset, attempts, has_row } => {
+                    owner.dispatched.insert(offset, false);
                     let turn = Turn { offset, attempts, has_row, give_up: false };
                     if owner.records.contains(&offset) {
                         self.soon(Task::Start { claim, turn });
                         if has_row && self.bug == Some(Bug::LaneDrainedTwice) {
                             self.soon(Task::Start { claim, turn });
                         }
-                    owner.dispatched.insert(offset, false);
                     } else if has_row {
                         self.answer_soon(Task::Load { claim, turn });
                         if self.bug == Some(Bug::LaneDrainedTwice) {
@@ -243,13 +249,13 @@ impl World {
                     }
                 }
                 Action::GiveUp { offset, attempts } => {
+                    owner.dispatched.insert(offset, false);
                     let turn = Turn { offset, attempts, has_row: true, give_up: true };
                     self.answer_soon(Task::Load { claim, turn });
                 }
                 Action::Settle(batch) => self.settle(claim, batch)?,
                 Action::Pause => owner.paused = true,
                 Action::Resume => owner.paused = false,
-                    owner.dispatched.insert(offset, false);
                 Action::Release(why) => return self.released(claim, why),
             }
         }
@@ -303,6 +309,10 @@ impl World {
             let at = Timestamp(self.now.0 + self.chance.between(0, self.profile.wait) * 1_000);
             let outcome = Outcome::Again { state: State::PushFail, at };
             return self.decided(claim, turn, outcome, turn.attempts);
+        }
+        if self.hosts[host].gate == Gate::Probe && !self.take_probe(claim, turn) {
+            self.after(3, Task::Start { claim, turn });
+            return Ok(());
         }
         self.check_start(claim, turn)?;
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
@@ -359,6 +369,7 @@ impl World {
         let Some(owner) = self.owners.get_mut(&claim) else { return Ok(()) };
         let (offset, partition, host) = (turn.offset, owner.partition, owner.host);
         owner.running.retain(|_, running| *running != offset);
+        let probed = self.end_probe(claim, turn);
         let profile = self.profile.clone();
         if !self.calm() && self.chance.percent(profile.dropped) {
             self.excused[partition].insert(offset);
@@ -384,11 +395,16 @@ impl World {
             Outcome::Held
         } else if falls(profile.unavailable) {
             used = turn.attempts.used;
-            self.shut(host);
+            if probed || self.hosts[host].gate != Gate::Probe {
+                self.shut(host);
+            }
             Outcome::Again { state: State::PushFail, at }
         } else {
             Outcome::Handled
         };
+        if probed && self.hosts[host].gate == Gate::Probe {
+            self.gate(host, Gate::Open)?;
+        }
         self.decided(claim, turn, outcome, Attempts { invoked: turn.attempts.invoked + 1, used })
     }
 
@@ -448,6 +464,7 @@ impl World {
     pub fn drop_owner(&mut self, claim: u64) {
         if let Some(owner) = self.owners.remove(&claim) {
             self.excused[owner.partition].extend(owner.flight);
+            self.hosts[owner.host].probe.take_if(|(probing, _)| *probing == claim);
         }
     }
 

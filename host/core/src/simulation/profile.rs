@@ -53,6 +53,8 @@ pub struct Profile {
     pub added: bool,
     /// Whether people give open deliveries up meanwhile.
     pub give_ups: bool,
+    /// Whether a closed gate is probed before it opens.
+    pub probes: bool,
 }
 
 /// The number of kinds: crash, freeze, move, outage, gate, ask.
@@ -104,6 +106,7 @@ impl Profile {
             pieces: false,
             added: false,
             give_ups: false,
+            probes: false,
         }
     }
 }

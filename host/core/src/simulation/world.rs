@@ -122,6 +122,8 @@ pub struct Host {
     pub life: u64,
     pub frozen_until: Timestamp,
     pub gate: Gate,
+    /// The claim and the delivery that probe the gate.
+    pub probe: Option<(u64, Offset)>,
     /// Whether dispatched deliveries wait behind a closed gate.
     pub patient: bool,
 }
@@ -156,7 +158,14 @@ impl World {
         let mut chance = Chance::new(seed);
         let profile = Profile::new(&mut chance);
         let logs: Vec<Log> = (0..profile.partitions).map(|_| Log::new(&mut chance)).collect();
-        let host = |_| Host { alive: true, life: 0, frozen_until: Timestamp(0), gate: Gate::Open, patient: false };
+        let host = |_| Host {
+            alive: true,
+            life: 0,
+            frozen_until: Timestamp(0),
+            gate: Gate::Open,
+            probe: None,
+            patient: false,
+        };
         let mut world = Self {
             bug,
             now: Timestamp(0),
@@ -301,7 +310,7 @@ impl World {
             Task::Asked { partition, offset } => return self.poll_asked(partition, offset),
             Task::Compare { partition } => return self.compare(partition),
             Task::Unblock { partition, lane } => self.unblock(partition, &lane),
-            Task::Open { host } => return self.gate(host, Gate::Open),
+            Task::Open { host } => return self.reopen(host),
             Task::StoreUp => self.up = true,
             Task::Fault => return self.fault(),
             Task::Calm => return self.begin_calm(),
@@ -315,7 +324,7 @@ impl World {
         for host in 0..self.profile.hosts {
             self.hosts[host].frozen_until = self.hosts[host].frozen_until.min(self.now);
             self.hosts[host].alive = true;
-            self.gate(host, Gate::Open)?;
+            self.reopen(host)?;
         }
         Ok(())
     }

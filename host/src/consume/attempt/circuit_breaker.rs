@@ -2,12 +2,13 @@
 //! pause, a missing plugin, a dependency that is down, and an open circuit.
 //!
 //! A closed gate stops fetching, fails what is dispatched with PUSH_FAIL and
-//! lets nothing begin. After a while it is half open: one delivery probes, and
-//! the first success opens the gate. During a pause nothing fails: dispatched
-//! deliveries wait.
+//! lets nothing begin. After a while it is half open: each partition dispatches one
+//! delivery, of which one at a time probes, and the first success opens the gate.
+//! During a pause nothing fails: dispatched deliveries wait.
 
 use std::time::{Duration, Instant};
 
+use courier_core::partition::Gate;
 use courier_core::verdict::{MAX_UNAVAILABLE_WAIT, Verdict};
 use tokio::sync::watch;
 
@@ -43,10 +44,14 @@ pub enum Permission {
 }
 
 impl Permission {
-    /// Whether the partitions should fetch and dispatch.
+    /// What the partitions may fetch and dispatch.
     #[must_use]
-    pub fn lets_in(&self) -> bool {
-        matches!(self, Self::Open | Self::Probing)
+    pub fn of_partitions(&self) -> Gate {
+        match self {
+            Self::Open => Gate::Open,
+            Self::Probing => Gate::Probe,
+            Self::Paused(_) | Self::Full(_) | Self::Closed { .. } => Gate::Closed,
+        }
     }
 }
 
@@ -314,11 +319,11 @@ mod tests {
         gate.ended(Verdict::Success, None, None, false);
         assert!(is_closed(&gate, Verdict::Unavailable), "a success that began before says nothing");
         let_time_pass(&gate);
-        assert_eq!(gate.now(), Permission::Probing);
+        assert_eq!((gate.now(), gate.now().of_partitions()), (Permission::Probing, Gate::Probe));
         assert!(gate.take_probe());
         assert!(!gate.take_probe(), "one at a time");
         gate.ended(Verdict::Success, None, None, true);
-        assert_eq!(gate.now(), Permission::Open);
+        assert_eq!((gate.now(), gate.now().of_partitions()), (Permission::Open, Gate::Open));
     }
 
     #[test]
@@ -408,7 +413,7 @@ mod tests {
         let gate = BindingGate::new(None, None);
         gate.hold_for_undelivered(Some("too much is undelivered".to_owned()));
         assert_eq!(gate.now(), Permission::Full("too much is undelivered".to_owned()));
-        assert!(!gate.now().lets_in());
+        assert_eq!(gate.now().of_partitions(), Gate::Closed);
         gate.pause(Some("by ops".to_owned()));
         assert_eq!(gate.now(), Permission::Paused("by ops".to_owned()));
         gate.pause(None);

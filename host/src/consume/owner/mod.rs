@@ -207,6 +207,14 @@ impl Owner {
                 }
                 mut next = inbox.recv() => {
                     // This task holds a sender, so the inbox never closes.
+                // Before the outcome of the probe that moved it, behind which another
+                // delivery would be dispatched to probe again.
+                changed = gate.changed() => {
+                    if changed.is_ok() {
+                        let now = gate.borrow_and_update().clone();
+                        self.gate_moved(&now);
+                    }
+                }
                     for _ in 0..MAX_MAIL {
                         let Some(mail) = next else { break };
                         self.take(mail, &mut deadline);
@@ -217,12 +225,6 @@ impl Owner {
                     }
                 }
                 () = sleep_until(deadline) => self.step(Event::Deadline),
-                changed = gate.changed() => {
-                    if changed.is_ok() {
-                        let now = gate.borrow_and_update().clone();
-                        self.gate_moved(&now);
-                    }
-                }
                 () = sleep_for(due) => self.step(Event::Due),
                 () = sleep_until(look_at) => {
                     self.log_end.look(&self.tools.log, &self.address, self.machine.next());
@@ -350,8 +352,7 @@ impl Owner {
     }
 
     fn gate_moved(&mut self, gate: &Permission) {
-        let lets_in = gate.lets_in() && !*self.refused.borrow();
-        let gate = if lets_in { Gate::Open } else { Gate::Closed };
+        let gate = if *self.refused.borrow() { Gate::Closed } else { gate.of_partitions() };
         self.step(Event::Gate(gate));
     }
 
