@@ -55,10 +55,9 @@ impl OlderPartitions {
 
     /// Keeps the keys that are still open, and returns the others.
     pub fn open(&mut self, open: &[Bytes]) -> Vec<Bytes> {
-        let ended: Vec<Bytes> = self.keys.iter().filter(|key| !open.contains(key)).cloned().collect();
-        ended.iter().for_each(|key| {
-            self.keys.remove(key);
-        });
+        // There may be as many as a partition may park, so neither is searched through.
+        let open: HashSet<&Bytes> = open.iter().collect();
+        let ended: Vec<Bytes> = self.keys.extract_if(|key| !open.contains(key)).collect();
         self.look_at = (!self.keys.is_empty()).then(|| Instant::now() + LOOK);
         ended
     }
