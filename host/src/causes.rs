@@ -48,6 +48,8 @@ pub const RETENTION_NEAR: &str = "retention_near";
 pub const COPIED_FULL: &str = "copied_full";
 /// Code of parked records that Kafka removed before they were copied.
 pub const RECORDS_REMOVED: &str = "records_removed";
+/// Code of an open delivery whose record can be read neither in the store nor in Kafka.
+pub const RECORD_UNREADABLE: &str = "record_unreadable";
 /// Code of a group or binding that a person or the configuration paused.
 pub const PAUSED: &str = "paused";
 /// Code of deliveries that wait for a person.
@@ -307,6 +309,14 @@ impl Causes {
     #[must_use]
     pub fn shown(&self) -> Vec<Standing> {
         self.locked().shown(crate::clock::now())
+    }
+
+    /// The code and the sentence of the cause that stands for `subject`, shown or not yet.
+    #[cfg(test)]
+    pub(crate) fn reported(&self, subject: &Subject) -> Option<(&'static str, String)> {
+        let board = self.locked();
+        let found = board.entries.iter().find(|((of, _), entry)| of == subject && !entry.cleared);
+        found.map(|((_, code), entry)| (*code, entry.cause.why.clone()))
     }
 
     fn locked(&self) -> MutexGuard<'_, Board> {

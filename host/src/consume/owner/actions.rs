@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use courier_core::message::{Attempts, Offset};
+use courier_core::message::Attempts;
 use courier_core::partition::{Action, Answer, Batch, Event, Release};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::Owner;
 use super::message::{OwnerMessage, ReadyDelivery};
-use super::record_loader::RecordLoader;
+use super::record_loader::{RecordLoader, WantedRecord};
+use crate::causes::Subject;
 use crate::consume::attempt::finished::FinishedAttempt;
 use crate::consume::settle::batcher::SettleRequest;
 use crate::consume::settle::rows;
@@ -29,9 +30,8 @@ impl Owner {
         for action in actions.drain(..) {
             match action {
                 Action::Dispatch { offset, attempts, has_row } => {
-                    if has_row {
-                        self.recalls.insert(offset, CancellationToken::new());
-                    }
+                    let recall = has_row.then(CancellationToken::new);
+                    self.recalls.extend(recall.clone().map(|recall| (offset, recall)));
                     match self.records.get(&offset) {
                         Some(buffered) => {
                             let delivery = self.ready(Arc::clone(buffered), attempts);
@@ -39,11 +39,16 @@ impl Owner {
                         }
                         None => {
                             debug_assert!(has_row, "a delivery without a row has its record in memory");
-                            load.push((offset, attempts));
+                            load.push(WantedRecord { offset, attempts, recall });
                         }
                     }
                 }
-                Action::GiveUp { offset, attempts } => load.push((offset, attempts)),
+                Action::GiveUp { offset, attempts } => {
+                    // Given up once more, without a dead letter, it need not wait for its record.
+                    let recall = CancellationToken::new();
+                    self.recalls.insert(offset, recall.clone());
+                    load.push(WantedRecord { offset, attempts, recall: Some(recall) });
+                }
                 Action::Settle(batch) => self.settle(batch).await,
                 Action::Pause => self.order(ConsumerCommand::Pause(self.address.place.clone())),
                 Action::Resume => self.order(ConsumerCommand::Resume(self.address.place.clone())),
@@ -97,7 +102,7 @@ impl Owner {
     }
 
     pub(super) fn dispatch(&self, delivery: ReadyDelivery, asked: bool) {
-        if self.address.no_more.is_cancelled() {
+        if delivery.is_recalled() {
             return delivery.give_back();
         }
         if let Err(delivery) = self.bound.ready.push(delivery, asked) {
@@ -145,13 +150,22 @@ impl Owner {
     }
 
     /// Reads the records of open deliveries from the store, or from Kafka where
-    /// the store keeps only coordinates: a chunk at a time, at most
-    /// [`MAX_REREAD`] in memory.
-    pub(super) fn load(&self, wanted: Vec<(Offset, Attempts)>) {
+    /// the store keeps only coordinates: a chunk at a time, as many as [`Room`] lets in.
+    ///
+    /// [`Room`]: super::record_loader::Room
+    pub(super) fn load(&self, wanted: Vec<WantedRecord>) {
+        let place = &self.address.place;
         let loader = RecordLoader {
-            tools: self.tools.clone(),
+            records: self.tools.clone(),
             address: Arc::clone(&self.address),
-            room: Arc::clone(&self.room),
+            room: self.room.clone(),
+            recalled: self.recalled.subscribe(),
+            causes: self.tools.causes.clone(),
+            subject: Subject::Partition {
+                group: self.bound.binding.group.clone(),
+                topic: place.log_topic().into_owned(),
+                partition: place.partition,
+            },
         };
         supervise::spawn(Task::PartitionOwner, loader.load(wanted));
     }

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use courier_core::lanes::LaneKey;
 use courier_core::message::{Epoch, Offset, Timestamp};
 use courier_core::partition::{Action, Bounds, Claim, Event, Gate, Machine, Release};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::dedupe::Duplicates;
@@ -37,6 +37,7 @@ use self::log_end::LogEndProbe;
 use self::message::{LoadedRecord, OwnerExit, OwnerHandle, OwnerMessage, OwnerRef, ReadyDelivery};
 use self::older_partitions::OlderPartitions;
 use self::preserver::Preserver;
+use self::record_loader::Room;
 use self::rescuer::Rescuer;
 use self::waits::{PositionWait, UnderWay, answered, sleep_for, sleep_until};
 use crate::clock::now;
@@ -52,8 +53,6 @@ use crate::supervise::{self, Task};
 
 /// Messages taken in one go before the machine is flushed.
 const MAX_MAIL: usize = 1_024;
-/// Reloaded records of one partition that may be in memory.
-const MAX_REREAD: usize = 1_024;
 
 /// Starts the owner of a claimed partition.
 pub fn start(
@@ -122,7 +121,8 @@ pub fn start(
         actions: Vec::new(),
         seen_asks,
         recalls: HashMap::new(),
-        room: Arc::new(Semaphore::new(MAX_REREAD)),
+        recalled: watch::Sender::new(()),
+        room: Room::default(),
         log_end: LogEndProbe::default(),
         ahead,
         rescuer: Rescuer::default(),
@@ -157,8 +157,10 @@ struct Owner {
     /// Recalls a dispatched delivery that was given up before its attempt
     /// began.
     recalls: HashMap<Offset, CancellationToken>,
+    /// Tells loaders of each recall.
+    recalled: watch::Sender<()>,
     /// Bounds the reloaded records in memory.
-    room: Arc<Semaphore>,
+    room: Room,
     /// Asks for the end of the log.
     log_end: LogEndProbe,
     /// Keys that are still open in older partitions.
@@ -205,8 +207,6 @@ impl Owner {
                         self.gate_moved(&now);
                     }
                 }
-                mut next = inbox.recv() => {
-                    // This task holds a sender, so the inbox never closes.
                 // Before the outcome of the probe that moved it, behind which another
                 // delivery would be dispatched to probe again.
                 changed = gate.changed() => {
@@ -215,6 +215,8 @@ impl Owner {
                         self.gate_moved(&now);
                     }
                 }
+                mut next = inbox.recv() => {
+                    // This task holds a sender, so the inbox never closes.
                     for _ in 0..MAX_MAIL {
                         let Some(mail) = next else { break };
                         self.take(mail, &mut deadline);

@@ -1,73 +1,195 @@
 //! Reads the records of open deliveries again: from the store, or from Kafka
 //! where the store keeps only coordinates.
+//!
+//! Nothing waits here in silence: what cannot be read is reported as a cause of its
+//! partition for as long as it is tried. And nothing waits here that is recalled: a
+//! delivery that was given up is returned, whatever those before it wait for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Display;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use courier_core::message::{Attempts, Offset, Timestamp};
-use tokio::sync::Semaphore;
+use async_trait::async_trait;
+use courier_core::message::{Attempts, Offset};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::message::{LoadedRecord, OwnerMessage, OwnerRef};
+use crate::causes::{Cause, Causes, RECORD_UNREADABLE, Subject};
 use crate::consume::attempt::finished::FinishedAttempt;
 use crate::consume::context::OwnerDeps;
-use crate::kafka::buffered::BufferedRecord;
+use crate::kafka::buffered::{BufferedRecord, TopicPartition};
+use crate::kafka::log_reader::LogError;
 use crate::kafka::record::Record;
 use crate::said;
-use crate::store::{GiveUp, OpenRecord};
+use crate::store::{GiveUp, OpenRecord, PositionId, StoreError};
 
-/// Wait before a stored record is asked for again.
+/// Wait before a record is asked for again.
 const LOAD_RETRY: Duration = Duration::from_millis(200);
 /// Rows of one query.
 const LOAD_CHUNK: usize = 64;
 /// Unwanted records that may lie between two that are read in one go.
 const MAX_BETWEEN: i64 = 100;
+/// Reloaded records of one partition that may be in memory to run, and as many to end.
+const MAX_REREAD: usize = 1_024;
 
 /// Splits ascending offsets into runs that are read in one go.
 pub(in crate::consume) fn runs(offsets: &[Offset]) -> impl Iterator<Item = &[Offset]> {
     offsets.chunk_by(|one, next| next.0 - one.0 <= MAX_BETWEEN)
 }
 
-/// Reads records for one owner.
-pub(in crate::consume) struct RecordLoader {
-    pub tools: OwnerDeps,
-    pub address: Arc<OwnerRef>,
-    /// Bounds the reloaded records in memory.
-    pub room: Arc<Semaphore>,
+/// Where open deliveries and their records are.
+#[async_trait]
+pub(in crate::consume) trait OpenRecords: Clone + Send + Sync + 'static {
+    /// The open rows of `offsets`, in their order.
+    async fn rows(&self, position: PositionId, offsets: &[Offset]) -> Result<Vec<Option<OpenRecord>>, StoreError>;
+
+    /// The record that lies in Kafka, if it is still there.
+    async fn record(&self, place: &TopicPartition, offset: Offset) -> Result<Option<Record>, LogError>;
+
+    /// Those of the records of a run that are still in Kafka.
+    async fn run(&self, place: &TopicPartition, run: &[Offset]) -> Result<Vec<(Offset, Record)>, LogError>;
 }
 
-impl RecordLoader {
-    /// Reads `wanted`, with the attempts that the machine knows, until it is done
-    /// or nothing more may begin; deliveries that are not read by then are returned.
-    pub async fn load(self, wanted: Vec<(Offset, Attempts)>) {
-        let mut told = 0;
+#[async_trait]
+impl OpenRecords for OwnerDeps {
+    async fn rows(&self, position: PositionId, offsets: &[Offset]) -> Result<Vec<Option<OpenRecord>>, StoreError> {
+        self.store.open_records(position, offsets).await
+    }
+
+    async fn record(&self, place: &TopicPartition, offset: Offset) -> Result<Option<Record>, LogError> {
+        self.log.read(&place.log_topic(), place.partition, offset).await
+    }
+
+    async fn run(&self, place: &TopicPartition, run: &[Offset]) -> Result<Vec<(Offset, Record)>, LogError> {
+        self.log.read_these(&place.log_topic(), place.partition, run).await
+    }
+}
+
+/// How many reloaded records of one owner may be in memory.
+#[derive(Clone, Debug)]
+pub(in crate::consume) struct Room {
+    /// Those that run. They keep their room while workers wait, as in a pause.
+    running: Arc<Semaphore>,
+    /// Those that end without an attempt, for which no worker is needed.
+    ending: Arc<Semaphore>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::of(MAX_REREAD)
+    }
+}
+
+impl Room {
+    fn of(records: usize) -> Self {
+        let room = || Arc::new(Semaphore::new(records));
+        Self { running: room(), ending: room() }
+    }
+}
+
+/// A delivery whose record is to be read.
+#[derive(Clone, Debug)]
+pub(in crate::consume) struct WantedRecord {
+    pub offset: Offset,
+    /// The attempts that the machine knows.
+    pub attempts: Attempts,
+    /// Calls it back; none for one that is given up already.
+    pub recall: Option<CancellationToken>,
+}
+
+impl WantedRecord {
+    fn is_recalled(&self) -> bool {
+        self.recall.as_ref().is_some_and(CancellationToken::is_cancelled)
+    }
+}
+
+/// Deliveries of which the owner was not told yet, in their order.
+type Rest = VecDeque<WantedRecord>;
+
+/// Reads records for one owner.
+pub(in crate::consume) struct RecordLoader<R> {
+    pub records: R,
+    pub address: Arc<OwnerRef>,
+    pub room: Room,
+    /// Changes after each recall.
+    pub recalled: watch::Receiver<()>,
+    pub causes: Causes,
+    /// The partition.
+    pub subject: Subject,
+}
+
+impl<R: OpenRecords> RecordLoader<R> {
+    /// Reads `wanted` until it is done or nothing more may begin. Deliveries that are not
+    /// read by then, or that are recalled, are returned.
+    pub async fn load(self, wanted: Vec<WantedRecord>) {
+        let mut rest = Rest::from(wanted);
         tokio::select! {
             biased;
             () = self.address.no_more.cancelled() => {}
-            () = self.run(&wanted, &mut told) => {}
+            () = self.run(&mut rest) => {}
         }
-        wanted[told..].iter().for_each(|(offset, _)| self.address.tell(OwnerMessage::NotStarted(*offset)));
+        rest.iter().for_each(|wanted| self.give_back(wanted));
     }
 
-    /// Reads `wanted`, and counts those that were sent to the owner, without a
-    /// wait between sending and counting.
-    async fn run(&self, wanted: &[(Offset, Attempts)], told: &mut usize) {
-        for chunk in wanted.chunks(LOAD_CHUNK) {
-            let offsets: Vec<Offset> = chunk.iter().map(|(offset, _)| *offset).collect();
-            let found = loop {
-                match self.tools.store.open_records(self.address.position, &offsets).await {
-                    Ok(found) => break found,
-                    Err(error) => tracing::debug!(%error, place = %self.address.place, "cannot read open deliveries"),
+    async fn run(&self, rest: &mut Rest) {
+        while !rest.is_empty() {
+            let chunk: Vec<WantedRecord> = rest.iter().take(LOAD_CHUNK).cloned().collect();
+            let Some((found, mut read)) = self.unless_recalled(rest, self.chunk(&chunk)).await else { continue };
+            for (wanted, found) in chunk.iter().zip(found) {
+                // It was returned while one before it waited.
+                if rest.front().is_none_or(|first| first.offset != wanted.offset) {
+                    continue;
                 }
-                tokio::time::sleep(LOAD_RETRY).await;
-            };
-            let bare = found.iter().flatten().filter(|open| open.record.is_none()).map(|open| open.row.offset);
-            let mut read = self.read_near(bare.collect()).await;
-            for ((offset, attempts), found) in chunk.iter().copied().zip(found) {
-                self.one(offset, attempts, found, read.remove(&offset)).await;
-                *told += 1;
+                let told = self.one(wanted, found, read.remove(&wanted.offset));
+                if let Some(told) = self.unless_recalled(rest, told).await {
+                    self.address.tell(told);
+                    rest.pop_front();
+                }
             }
         }
+    }
+
+    /// The rows of a chunk, and those of their records that were found in Kafka together.
+    async fn chunk(&self, chunk: &[WantedRecord]) -> (Vec<Option<OpenRecord>>, HashMap<Offset, Record>) {
+        let offsets: Vec<Offset> = chunk.iter().map(|wanted| wanted.offset).collect();
+        let rows = || self.records.rows(self.address.position, &offsets);
+        let found = self.until_read(chunk[0].offset, "the store does not tell of it", rows).await;
+        let bare = found.iter().flatten().filter(|open| open.record.is_none()).map(|open| open.row.offset);
+        let read = self.read_near(bare.collect()).await;
+        (found, read)
+    }
+
+    /// Waits for `what`, and returns the deliveries of `rest` that are recalled meanwhile.
+    /// `None` when the first of them is.
+    async fn unless_recalled<T>(&self, rest: &mut Rest, what: impl Future<Output = T>) -> Option<T> {
+        let mut what = pin!(what);
+        let mut recalled = self.recalled.clone();
+        loop {
+            recalled.borrow_and_update();
+            let first = rest.front().map(|first| first.offset);
+            rest.retain(|wanted| {
+                let is_recalled = wanted.is_recalled();
+                if is_recalled {
+                    self.give_back(wanted);
+                }
+                !is_recalled
+            });
+            if rest.front().map(|first| first.offset) != first {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                done = &mut what => return Some(done),
+                Ok(()) = recalled.changed() => {}
+            }
+        }
+    }
+
+    fn give_back(&self, wanted: &WantedRecord) {
+        self.address.tell(OwnerMessage::NotStarted(wanted.offset));
     }
 
     /// Reads a run of records in one go. Those that are not found this way are
@@ -77,7 +199,7 @@ impl RecordLoader {
         let mut records = HashMap::new();
         for run in runs(&offsets).filter(|run| run.len() > 1) {
             let place = &self.address.place;
-            match self.tools.log.read_these(&place.log_topic(), place.partition, run).await {
+            match self.records.run(place, run).await {
                 Ok(found) => records.extend(found),
                 Err(error) => tracing::debug!(%error, %place, "cannot read records again together"),
             }
@@ -85,61 +207,48 @@ impl RecordLoader {
         records
     }
 
-    async fn one(&self, offset: Offset, mut attempts: Attempts, found: Option<OpenRecord>, read: Option<Record>) {
-        let Some(found) = found else {
+    /// What the owner is told of a delivery.
+    async fn one(&self, wanted: &WantedRecord, found: Option<OpenRecord>, read: Option<Record>) -> OwnerMessage {
+        let &WantedRecord { offset, mut attempts, .. } = wanted;
+        let Some(OpenRecord { row, record }) = found else {
             let gone = LoadedRecord { offset, attempts, asked: false, give_up: None, buffered: None };
-            return self.address.tell(OwnerMessage::Loaded(gone));
+            return OwnerMessage::Loaded(gone);
         };
-        // A row that was written meanwhile has newer attempts than the machine:
-        // they go on from the row.
-        let (asked, give_up) = (found.row.asked_at.is_some(), found.row.give_up.clone());
-        if found.row.attempts.invoked > attempts.invoked {
-            attempts = found.row.attempts;
+        // A row that was written or requested meanwhile has newer attempts than the
+        // machine: they go on from the row.
+        let (asked, give_up) = (row.asked_at.is_some(), row.give_up);
+        if row.attempts.invoked >= attempts.invoked {
+            attempts = row.attempts;
         }
-        // The semaphore is never closed.
-        let Ok(room) = Arc::clone(&self.room).acquire_owned().await else { return };
-        let buffered = |record, room| {
-            let times = (found.row.received_at, found.row.asked_at);
-            Arc::new(BufferedRecord::reread(self.address.place.clone(), offset, record, times, room))
-        };
-        let record = match found.record.as_ref().map(Record::decode) {
+        let room = if give_up.is_some() { &self.room.ending } else { &self.room.running };
+        let room = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
+        let record = match record.as_ref().map(Record::decode) {
             Some(Ok(record)) => Some(record),
             Some(Err(error)) => {
                 self.say(offset, &format!("a stored record cannot be decoded ({error}); it is read from kafka"));
-                self.read_again(offset).await
+                self.read_again(offset, give_up.as_ref()).await
             }
             None => match read {
                 Some(record) => Some(record),
-                None => self.read_again(offset).await,
+                None => self.read_again(offset, give_up.as_ref()).await,
             },
         };
-        let mail = match record {
-            Some(record) => {
-                let buffered = Some(buffered(record, room));
-                OwnerMessage::Loaded(LoadedRecord { offset, attempts, asked, give_up, buffered })
+        let is_gone = record.is_none();
+        let record = record.unwrap_or_else(|| Record::removed(row.key));
+        let times = (row.received_at, row.asked_at);
+        let buffered = Arc::new(BufferedRecord::reread(self.address.place.clone(), offset, record, times, room));
+        let give_up = match give_up {
+            Some(GiveUp { reason, dead_letter: true }) if is_gone => {
+                let reason = format!("{reason} (its record is no longer in kafka, so it left no dead letter)");
+                Some(GiveUp { reason, dead_letter: false })
             }
-            None => {
+            None if is_gone => {
                 self.say(offset, "a parked record is no longer in kafka");
-                let key = found.row.key.clone();
-                let record = Record { timestamp: Timestamp(0), key, value: None, headers: Vec::new(), left_out: None };
-                let buffered = buffered(record, room);
-                match give_up {
-                    Some(GiveUp { reason, .. }) => {
-                        let reason = format!("{reason} (its record is no longer in kafka, so it left no dead letter)");
-                        let give_up = Some(GiveUp { reason, dead_letter: false });
-                        OwnerMessage::Loaded(LoadedRecord {
-                            offset,
-                            attempts,
-                            asked,
-                            give_up,
-                            buffered: Some(buffered),
-                        })
-                    }
-                    None => OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::lost(buffered, attempts))),
-                }
+                return OwnerMessage::AttemptFinished(Box::new(FinishedAttempt::lost(buffered, attempts)));
             }
+            give_up => give_up,
         };
-        self.address.tell(mail);
+        OwnerMessage::Loaded(LoadedRecord { offset, attempts, asked, give_up, buffered: Some(buffered) })
     }
 
     /// Logs a record that cannot be read; repeated lines are thinned out.
@@ -151,14 +260,56 @@ impl RecordLoader {
     }
 
     /// The record at its coordinates; `None` when Kafka no longer has it.
-    async fn read_again(&self, offset: Offset) -> Option<Record> {
+    ///
+    /// A delivery that is given up without a dead letter needs no record to end, so it
+    /// is asked for once.
+    async fn read_again(&self, offset: Offset, give_up: Option<&GiveUp>) -> Option<Record> {
+        let read = || self.records.record(&self.address.place, offset);
+        if give_up.is_some_and(|give_up| !give_up.dead_letter) {
+            return read().await.unwrap_or_default();
+        }
+        self.until_read(offset, "kafka does not return it", read).await
+    }
+
+    /// Asks until there is an answer, and reports meanwhile that there is none.
+    async fn until_read<T, E: Display, F: Future<Output = Result<T, E>>>(
+        &self,
+        offset: Offset,
+        what: &str,
+        read: impl Fn() -> F,
+    ) -> T {
+        let mut report = None;
         loop {
-            let place = &self.address.place;
-            match self.tools.log.read(&place.log_topic(), place.partition, offset).await {
+            match read().await {
                 Ok(found) => return found,
-                Err(error) => tracing::debug!(%error, %place, %offset, "cannot read a record again"),
+                Err(error) => {
+                    let place = &self.address.place;
+                    tracing::debug!(%place, %offset, %error, "cannot read an open delivery again");
+                    let why = format!(
+                        "the record of the open delivery at offset {offset} cannot be read ({what}: {error}): it and \
+                         those behind it wait until it can, or until it is given up without a dead letter"
+                    );
+                    let cause = Cause::new(RECORD_UNREADABLE, why).with("offset", offset).with("error", error);
+                    self.causes.report(self.subject.clone(), cause);
+                    report.get_or_insert_with(|| Report { causes: &self.causes, subject: &self.subject });
+                }
             }
             tokio::time::sleep(LOAD_RETRY).await;
         }
     }
 }
+
+/// A cause that is reported until the record is read, or not wanted any more.
+struct Report<'a> {
+    causes: &'a Causes,
+    subject: &'a Subject,
+}
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        self.causes.clear_code(self.subject, RECORD_UNREADABLE);
+    }
+}
+
+#[cfg(test)]
+mod tests;

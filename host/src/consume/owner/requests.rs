@@ -40,6 +40,7 @@ impl Owner {
     fn recall(&self, offset: Offset) {
         let Some(recall) = self.recalls.get(&offset) else { return };
         recall.cancel();
+        self.recalled.send_replace(());
         let is_meant = |delivery: &ReadyDelivery| {
             delivery.buffered.offset == offset && Arc::ptr_eq(&delivery.owner, &self.address)
         };
