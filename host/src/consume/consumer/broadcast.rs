@@ -92,7 +92,7 @@ impl BroadcastConsumer {
         let topics = bindings.iter().flat_map(|bound| &bound.binding.topics);
         let watched = node.topics.watch(topics.map(|topic| Kind::Broadcast.log_topic(topic).into_owned()));
         let mut this = Self {
-            claims: Claims::new(&node, &group),
+            claims: Claims::new(&node, &group).under(lease.clone()),
             budget: Arc::new(Budget::new(node.max_record)),
             node,
             group,

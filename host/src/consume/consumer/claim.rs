@@ -9,6 +9,7 @@ use bytes::Bytes;
 use courier_core::message::{Kind, Offset};
 use tokio::sync::mpsc;
 
+use super::held_address::HeldAddress;
 use crate::causes::{Cause, Causes, Subject};
 use crate::config::GroupStart;
 use crate::consume::attempt::binding::RunningBinding;
@@ -30,6 +31,8 @@ pub struct Claims {
     listener: Arc<str>,
     group: Arc<str>,
     causes: Causes,
+    /// The lease under which it claims, if it does so for an address.
+    lease: Option<Arc<HeldAddress>>,
 }
 
 /// A claimed partition.
@@ -126,7 +129,19 @@ impl Claims {
             listener: Arc::clone(&node.tools.listener),
             group: group.into(),
             causes: node.tools.causes.clone(),
+            lease: None,
         }
+    }
+
+    /// The same, while a lease on an address is good.
+    #[must_use]
+    pub(super) fn under(self, lease: Option<Arc<HeldAddress>>) -> Self {
+        Self { lease, ..self }
+    }
+
+    /// Whether another host may have the address by now, and its broadcasts with it.
+    fn is_lease_over(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| !lease.is_good())
     }
 
     /// Resolves the `start` of bindings to offsets and stores them, for topics
@@ -187,13 +202,25 @@ impl Claims {
             topic: place.log_topic().into_owned(),
             partition: place.partition,
         };
+        self.until_claimed(&subject, || self.attempt(&place, unconfirmed)).await
+    }
+
+    /// Attempts it until it is claimed. An attempt without an error and without a claim
+    /// found that the lease is over; whoever let it run out ends this claim as well.
+    async fn until_claimed<C, F: Future<Output = Result<Option<C>, ClaimError>>>(
+        &self,
+        subject: &Subject,
+        attempt: impl Fn() -> F,
+    ) -> C {
         let (mut wait, mut reported) = (RETRY_WAIT.0, BTreeSet::<&str>::new());
         loop {
-            match self.attempt(&place, unconfirmed).await {
-                Ok(ready) => {
-                    reported.iter().for_each(|code| self.causes.clear_code(&subject, code));
+            let claimed = if self.is_lease_over() { Ok(None) } else { attempt().await };
+            match claimed {
+                Ok(Some(ready)) => {
+                    reported.iter().for_each(|code| self.causes.clear_code(subject, code));
                     return ready;
                 }
+                Ok(None) => {}
                 Err(error) => {
                     reported.insert(error.code());
                     self.causes.report(subject.clone(), Cause::new(error.code(), error.to_string()));
@@ -208,7 +235,7 @@ impl Claims {
         &self,
         place: &TopicPartition,
         unconfirmed: Option<Offset>,
-    ) -> Result<ClaimedPartition, ClaimError> {
+    ) -> Result<Option<ClaimedPartition>, ClaimError> {
         let topic = place.log_topic();
         let no_topic = || LogError::NoTopic(topic.to_string());
         let info = self.log.topic(&topic).await?.ok_or_else(no_topic)?;
@@ -233,11 +260,15 @@ impl Claims {
             log_end: high,
             unconfirmed,
         };
+        // Kafka may have taken longer to answer than the lease lasted.
+        if self.is_lease_over() {
+            return Ok(None);
+        }
         let mut claimed = self.store.claim(&request).await?;
         if claimed.next < low {
             self.lost(place, &mut claimed, low).await?;
         }
-        Ok(ClaimedPartition { place: place.clone(), claimed, topic_id: info.id.into(), ahead })
+        Ok(Some(ClaimedPartition { place: place.clone(), claimed, topic_id: info.id.into(), ahead }))
     }
 
     /// Holds an added partition back until the older ones are passed up to
@@ -293,5 +324,57 @@ impl Claims {
         claimed.next = low;
         claimed.settled.retain(|offset| *offset >= low);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Instant;
+
+    use rdkafka::ClientConfig;
+
+    use super::*;
+
+    async fn claims(folder: &tempfile::TempDir) -> Claims {
+        let file = folder.path().join("courier.db");
+        Claims {
+            store: crate::store::open(&format!("sqlite://{}", file.display())).await.unwrap(),
+            log: LogReader::new(&ClientConfig::new()).unwrap(),
+            writer: WriterId(1),
+            listener: "10.0.0.1:80".into(),
+            group: "stock".into(),
+            causes: Causes::default(),
+            lease: None,
+        }
+    }
+
+    /// A host that was frozen in the middle of a claim took the address back from the
+    /// one that had it by then.
+    #[tokio::test]
+    async fn nothing_is_claimed_for_an_address_whose_lease_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let lease = Arc::new(HeldAddress::new(Instant::now() + Duration::from_secs(60)));
+        let claims = claims(&folder).await.under(Some(Arc::clone(&lease)));
+        let attempts = Cell::new(0);
+        let attempt = || {
+            attempts.set(attempts.get() + 1);
+            let ended = if attempts.get() == 1 {
+                lease.renew(Instant::now(), true);
+                Err(ClaimError::Changing("order".into()))
+            } else {
+                Ok(Some("claimed"))
+            };
+            std::future::ready(ended)
+        };
+        let (subject, renewed) = (Subject::Group("stock".into()), RETRY_WAIT.0 * 8);
+        let renew = async {
+            tokio::time::sleep(renewed).await;
+            assert_eq!(attempts.get(), 1, "no attempt is made without the lease");
+            lease.renew(Instant::now() + Duration::from_secs(60), true);
+        };
+        let (claimed, ()) = tokio::join!(claims.until_claimed(&subject, attempt), renew);
+        assert_eq!((claimed, attempts.get()), ("claimed", 2));
+        assert!(claims.causes.reported(&subject).is_none());
     }
 }
