@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::claim::{ClaimedPartition, Claims};
 use super::confirmed::TopicIdentity;
 use super::held_address::HeldAddress;
+use super::question::Question;
 use super::{every, out_of_range, recreated_topics};
 use crate::causes::{Cause, Subject};
 use crate::consume::attempt::binding::RunningBinding;
@@ -75,6 +76,12 @@ pub(in crate::consume) struct BroadcastConsumer {
     unconfirmed: HashMap<TopicPartition, Offset>,
     /// What is done beside, and ends with the group.
     chores: JoinSet<()>,
+    /// Says that this node listens, and asks for which topics it was taken for gone.
+    presence: Question<Vec<String>>,
+    /// Asks for requests to run deliveries.
+    requests: Question<reruns::Polled>,
+    /// The newest request that was passed on.
+    newest: Timestamp,
 }
 
 impl BroadcastConsumer {
@@ -108,8 +115,10 @@ impl BroadcastConsumer {
             watched,
             unconfirmed: HashMap::new(),
             chores: JoinSet::new(),
+            presence: Question::default(),
+            requests: Question::default(),
+            newest: Timestamp::default(),
         };
-        let mut newest = Timestamp::default();
         let (mut look, mut wake, mut still_here) = (every(LOOK), every(reruns::OVERLOOKED), every(STILL_HERE));
         loop {
             tokio::select! {
@@ -148,9 +157,21 @@ impl BroadcastConsumer {
                 }
                 answers = this.watched.next() => this.compare_topics(&answers),
                 Some(_) = this.chores.join_next(), if !this.chores.is_empty() => {}
-                () = asked.notified() => reruns::pass_on(&this.node.tools.store, &this.owners, &mut newest).await,
-                _ = wake.tick() => reruns::pass_on(&this.node.tools.store, &this.owners, &mut newest).await,
-                _ = still_here.tick() => this.still_here().await,
+                (gone, again) = this.presence.answered() => {
+                    this.taken_for_gone(&gone.unwrap_or_default());
+                    if again {
+                        this.still_here();
+                    }
+                }
+                (polled, again) = this.requests.answered() => {
+                    polled.into_iter().for_each(|polled| polled.pass_on(&this.owners, &mut this.newest));
+                    if again {
+                        this.ask_for_requests();
+                    }
+                }
+                () = asked.notified() => this.ask_for_requests(),
+                _ = wake.tick() => this.ask_for_requests(),
+                _ = still_here.tick() => this.still_here(),
                 _ = look.tick() => tokio::select! {
                     () = stop.cancelled() => break,
                     () = this.look() => {}
@@ -245,17 +266,28 @@ impl BroadcastConsumer {
         Ok(())
     }
 
-    /// Keeps the node expected. One that was taken for gone, because it was
-    /// frozen or could not reach the store, registers again.
-    async fn still_here(&mut self) {
+    fn ask_for_requests(&mut self) {
+        let poll = reruns::poll(&self.node.tools.store, &self.owners, self.newest);
+        self.requests.ask(Task::BroadcastConsumer, poll);
+    }
+
+    /// Keeps the node expected.
+    fn still_here(&mut self) {
         if self.lease.as_ref().is_some_and(|lease| !lease.is_there()) {
             return;
         }
-        let gone = match self.node.tools.store.still_listening(&self.group, &self.node.tools.listener).await {
-            Ok(gone) => gone,
-            Err(error) => return tracing::debug!(group = self.group, %error, "cannot say that this node listens"),
-        };
-        for topic in &gone {
+        let store = Arc::clone(&self.node.tools.store);
+        let (group, listener) = (self.group.clone(), Arc::clone(&self.node.tools.listener));
+        self.presence.ask(Task::BroadcastConsumer, async move {
+            let gone = store.still_listening(&group, &listener).await;
+            gone.inspect_err(|error| tracing::debug!(group, %error, "cannot say that this node listens")).ok()
+        });
+    }
+
+    /// A node that was taken for gone, because it was frozen or could not reach the
+    /// store, registers again.
+    fn taken_for_gone(&mut self, gone: &[String]) {
+        for topic in gone {
             if !self.registered.contains_key(topic) {
                 continue;
             }

@@ -32,6 +32,7 @@ use self::fences::Fences;
 use super::assignment::{AssignedPartitions, AssignmentLook};
 use super::claim::{Begun, ClaimedPartition, Claims};
 use super::every;
+use super::question::Question;
 use crate::causes::{Cause, Subject};
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::context::{NodeContext, STOP_WAIT};
@@ -42,6 +43,7 @@ use crate::kafka::buffered::{Budget, TopicPartition};
 use crate::kafka::consumer::{ConsumerCommand, ConsumerEvent, ConsumerThread};
 use crate::kafka::topic_watch::Watched;
 use crate::said;
+use crate::store::PositionId;
 use crate::supervise::{self, Task};
 
 /// How long a revoked partition may drain; the whole consumer is blocked
@@ -92,6 +94,12 @@ pub struct EventConsumer {
     unconfirmed: HashMap<TopicPartition, Offset>,
     /// Side tasks, which end with the group.
     chores: JoinSet<()>,
+    /// Asks for the epochs of the positions that have owners here.
+    epochs: Question<Vec<(PositionId, i64)>>,
+    /// Asks for requests to run deliveries.
+    requests: Question<reruns::Polled>,
+    /// The newest request that was passed on.
+    newest: Timestamp,
     /// When another client took this consumer's place.
     fenced: Fences,
     /// Why the whole group stands still here, by the codes of the causes.
@@ -120,6 +128,9 @@ impl EventConsumer {
             topic_ids: HashMap::new(),
             unconfirmed: HashMap::new(),
             chores: JoinSet::new(),
+            epochs: Question::default(),
+            requests: Question::default(),
+            newest: Timestamp::default(),
             fenced: Fences::default(),
             standing: BTreeSet::new(),
             foreign: None,
@@ -153,7 +164,6 @@ impl EventConsumer {
             subscribed = self.subscribe(&topics) => subscribed,
             () = stop.cancelled() => return,
         };
-        let mut newest = Timestamp::default();
         let (mut wake, mut hint) = (every(reruns::OVERLOOKED), every(HINT_INTERVAL));
         let mut epochs = every(EPOCH_INTERVAL);
         loop {
@@ -190,13 +200,25 @@ impl EventConsumer {
                 }
                 answers = self.watched.next() => self.compare_topics(&answers),
                 Some(_) = self.chores.join_next(), if !self.chores.is_empty() => {}
-                () = asked.notified() => {
-                    self.compare_epochs(&source).await;
-                    self.ask(&mut newest).await;
+                (answer, again) = self.epochs.answered() => {
+                    self.compare_epochs(answer.unwrap_or_default(), &source);
+                    if again {
+                        self.ask_for_epochs();
+                    }
                 }
-                _ = wake.tick() => self.ask(&mut newest).await,
+                (polled, again) = self.requests.answered() => {
+                    polled.into_iter().for_each(|polled| polled.pass_on(&self.owners, &mut self.newest));
+                    if again {
+                        self.ask_for_requests();
+                    }
+                }
+                () = asked.notified() => {
+                    self.ask_for_epochs();
+                    self.ask_for_requests();
+                }
+                _ = wake.tick() => self.ask_for_requests(),
                 _ = epochs.tick() => {
-                    self.compare_epochs(&source).await;
+                    self.ask_for_epochs();
                     self.adopt(&source);
                     self.look_for_topics_without_reader(&source).await;
                 }
@@ -428,8 +450,9 @@ impl EventConsumer {
         }
     }
 
-    async fn ask(&mut self, newest: &mut Timestamp) {
-        reruns::pass_on(&self.node.tools.store, &self.owners, newest).await;
+    fn ask_for_requests(&mut self) {
+        let poll = reruns::poll(&self.node.tools.store, &self.owners, self.newest);
+        self.requests.ask(Task::EventConsumer, poll);
     }
 
     fn hint(&mut self, source: &ConsumerThread) {

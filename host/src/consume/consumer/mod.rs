@@ -12,6 +12,7 @@ pub mod each_address;
 pub mod event;
 mod held_address;
 pub mod out_of_range;
+mod question;
 pub mod recreated_topics;
 
 use std::time::Duration;

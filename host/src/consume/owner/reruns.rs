@@ -59,18 +59,47 @@ pub async fn asked(
     Ok(found)
 }
 
-/// Forwards requests to the owners.
-pub async fn pass_on(store: &SharedStore, owners: &HashMap<TopicPartition, OwnerHandle>, newest: &mut Timestamp) {
-    let by_position: HashMap<_, _> = owners.values().map(|owner| (owner.position, &owner.mail)).collect();
-    let positions: Vec<_> = by_position.keys().copied().collect();
-    match asked(store, &positions, newest).await {
-        Ok(asked) => {
-            for (position, rows) in asked {
-                if let Some(mail) = by_position.get(&position) {
-                    let _ = mail.send(OwnerMessage::RerunRequested(rows));
-                }
+/// The requests of a poll.
+#[derive(Debug)]
+pub struct Polled {
+    /// The positions that were asked for.
+    positions: Vec<PositionId>,
+    found: HashMap<PositionId, Vec<OpenRow>>,
+    newest: Timestamp,
+}
+
+/// Polls for the requests of these owners; none when the store does not answer.
+pub fn poll(
+    store: &SharedStore,
+    owners: &HashMap<TopicPartition, OwnerHandle>,
+    newest: Timestamp,
+) -> impl Future<Output = Option<Polled>> + Send + use<> {
+    let positions: Vec<_> = owners.values().map(|owner| owner.position).collect();
+    let (store, mut newest) = (SharedStore::clone(store), newest);
+    async move {
+        match asked(&store, &positions, &mut newest).await {
+            Ok(found) => Some(Polled { positions, found, newest }),
+            Err(error) => {
+                tracing::debug!(%error, "cannot look for requests");
+                None
             }
         }
-        Err(error) => tracing::debug!(%error, "cannot look for requests"),
+    }
+}
+
+impl Polled {
+    /// Forwards the requests to the owners that are there now, and moves `newest`.
+    pub fn pass_on(self, owners: &HashMap<TopicPartition, OwnerHandle>, newest: &mut Timestamp) {
+        let by_position: HashMap<_, _> = owners.values().map(|owner| (owner.position, &owner.mail)).collect();
+        // Of an owner that came meanwhile nothing was asked: the next poll must reach as
+        // far back as this one.
+        if by_position.keys().all(|position| self.positions.contains(position)) {
+            *newest = self.newest;
+        }
+        for (position, rows) in self.found {
+            if let Some(mail) = by_position.get(&position) {
+                let _ = mail.send(OwnerMessage::RerunRequested(rows));
+            }
+        }
     }
 }

@@ -13,6 +13,8 @@ use crate::consume::owner::message::OwnerMessage;
 use crate::kafka::buffered::TopicPartition;
 use crate::kafka::consumer::{ConsumerCommand, ConsumerThread, Ownership};
 use crate::said;
+use crate::store::{PositionId, SharedStore};
+use crate::supervise::Task;
 
 impl EventConsumer {
     /// Claims a fenced partition again if Kafka confirms it. Kafka is asked
@@ -50,18 +52,24 @@ impl EventConsumer {
         }
     }
 
-    /// An owner with an older epoch than the store's cannot write any more: its
-    /// position was moved, or another host claimed it. If Kafka confirms the
-    /// partition it is claimed again.
-    pub(super) async fn compare_epochs(&mut self, source: &ConsumerThread) {
+    /// Asks the store for the epochs of the positions that have owners here.
+    pub(super) fn ask_for_epochs(&mut self) {
         let positions: Vec<_> = self.owners.values().map(|owner| owner.position).collect();
         if positions.is_empty() {
             return;
         }
-        let epochs: HashMap<_, _> = match self.node.tools.store.epochs(&positions).await {
-            Ok(epochs) => epochs.into_iter().collect(),
-            Err(error) => return tracing::debug!(group = self.name, %error, "cannot compare epochs"),
-        };
+        let (store, group) = (SharedStore::clone(&self.node.tools.store), self.name.clone());
+        self.epochs.ask(Task::EventConsumer, async move {
+            let answer = store.epochs(&positions).await;
+            answer.inspect_err(|error| tracing::debug!(group, %error, "cannot compare epochs")).ok()
+        });
+    }
+
+    /// An owner with an older epoch than the store's cannot write any more: its
+    /// position was moved, or another host claimed it. If Kafka confirms the
+    /// partition it is claimed again.
+    pub(super) fn compare_epochs(&mut self, epochs: Vec<(PositionId, i64)>, source: &ConsumerThread) {
+        let epochs: HashMap<_, _> = epochs.into_iter().collect();
         let mut fenced = Vec::new();
         for (place, owner) in &mut self.owners {
             if epochs.get(&owner.position).is_none_or(|epoch| *epoch <= owner.epoch) {
