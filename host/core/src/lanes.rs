@@ -192,6 +192,16 @@ impl Lanes {
         self.due.first().filter(|(at, _)| *at <= now).map(|(_, id)| *id)
     }
 
+    /// The lanes that are due by `now`, the longest waiting first.
+    pub(crate) fn all_due(&self, now: Timestamp) -> impl Iterator<Item = LaneId> {
+        self.due.iter().take_while(move |(at, _)| *at <= now).map(|(_, id)| *id)
+    }
+
+    /// The delivery at the front of a lane.
+    pub(crate) fn head_offset(&self, id: LaneId) -> Option<Offset> {
+        self.slots[id].as_ref()?.queue.front().map(|entry| entry.offset)
+    }
+
     /// A lane whose waiting head was given up.
     pub(crate) fn first_given_up(&self) -> Option<LaneId> {
         self.given_up.first().copied()

@@ -58,6 +58,8 @@ pub struct Machine<D> {
     gate: Gate,
     /// The delivery that probes the gate.
     probe: Option<Probe>,
+    /// The delivery that was the last to probe it.
+    probed: Option<Offset>,
     paused: bool,
     /// Whether Kafka is about to remove records of open rows.
     loss_ahead: bool,
@@ -100,6 +102,7 @@ impl<D> Machine<D> {
             phase: Phase::Consuming,
             gate: Gate::Open,
             probe: None,
+            probed: None,
             paused: false,
             loss_ahead: false,
             offsets: Offsets::new(claim.position),

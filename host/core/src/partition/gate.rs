@@ -20,6 +20,8 @@ const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct Probe {
     offset: Offset,
     since: Timestamp,
+    /// Whether a record is fetched beside it, since the probe before was the same one.
+    fetches: bool,
 }
 
 impl<D> Machine<D> {
@@ -41,7 +43,7 @@ impl<D> Machine<D> {
     pub(super) fn gate_fetches(&self) -> bool {
         match self.gate {
             Gate::Open => true,
-            Gate::Probe => self.probe.is_none(),
+            Gate::Probe => self.probe.is_none_or(|probe| probe.fetches),
             Gate::Closed => false,
         }
     }
@@ -74,26 +76,42 @@ impl<D> Machine<D> {
         self.running.remove(&offset)
     }
 
-    /// Makes the delivery of a new record the probe, if there is none.
+    /// Makes the delivery of a new record the probe, if there is none, or its company.
     pub(super) fn probe_with(&mut self, offset: Offset, now: Timestamp) {
         if self.gate == Gate::Probe && self.running.contains_key(&offset) {
-            self.probe.get_or_insert(Probe { offset, since: now });
+            let probe = self.probe.get_or_insert(Probe { offset, since: now, fetches: false });
+            probe.fetches = false;
+            self.probed = Some(probe.offset);
         }
     }
 
     /// Dispatches a waiting head as the next probe, once the one before came back or is
     /// overdue. Whatever became of that one, the gate says.
+    ///
+    /// The same delivery probes twice in a row only if no other one waits, and then beside
+    /// a new one: it may be the only one that cannot run, and would keep the gate closed
+    /// for ever.
     pub(super) fn probe_next(&mut self, now: Timestamp, actions: &mut Vec<Action<D>>) {
         self.probe = self.probe.filter(|probe| now < probe.since.after(PROBE_PATIENCE));
         if self.phase != Phase::Consuming || self.gate != Gate::Probe || self.probe.is_some() {
             return;
         }
         // One that could not run need not wait out its retry time.
-        let head = self.lanes.first_due(now).or_else(|| self.lanes.pushed_back().next());
-        if let Some(id) = head
-            && let Some(entry) = self.lanes.get(id).queue.front()
-        {
-            self.probe = Some(Probe { offset: entry.offset, since: now });
+        let heads = self.lanes.all_due(now).chain(self.lanes.pushed_back());
+        let (mut other, mut same) = (None, None);
+        for id in heads {
+            match self.lanes.head_offset(id) {
+                Some(offset) if self.probed == Some(offset) => same = Some((id, offset)),
+                Some(offset) => {
+                    other = Some((id, offset));
+                    break;
+                }
+                None => {}
+            }
+        }
+        if let Some((id, offset)) = other.or(same) {
+            self.probe = Some(Probe { offset, since: now, fetches: other.is_none() });
+            self.probed = Some(offset);
             self.dispatch(id, actions);
         }
     }

@@ -54,6 +54,21 @@ fn a_partition_without_a_waiting_head_probes_with_a_new_record() {
     bench.decide(5, pushed_back(900)).says(&["rerun 0", "write <6 5+push_fail@900"]);
 }
 
+/// One message that always said so kept its binding closed for ever: it was the only one
+/// that waited, and nothing else was fetched.
+#[test]
+fn what_probes_again_alone_probes_beside_a_new_record() {
+    let mut bench = Bench::new(Bounds::default(), claim(5, &[], vec![parked(0, "a", State::PushFail, 500)]));
+    bench.step(CLOSED).says(&["pause"]);
+    bench.step(PROBE).says(&["rerun 0"]);
+    bench.step(CLOSED).decide(0, pushed_back(900)).written();
+    bench.step(PROBE).says(&["rerun 0", "resume"]);
+    bench.record(5, "b").says(&["run 5", "pause"]);
+    bench.step(CLOSED).decide(0, pushed_back(1_300)).written();
+    bench.decide(5, pushed_back(1_000)).written();
+    bench.step(PROBE).says(&["rerun 5"]);
+}
+
 #[test]
 fn a_probe_that_does_not_come_back_is_not_waited_for() {
     let mut bench = outage();
