@@ -37,7 +37,6 @@ use crate::offsets::Offsets;
 use crate::status::State;
 use crate::verdict::Outcome;
 
-use gate::Probe;
 use pending::Pending;
 pub use vocabulary::*;
 
@@ -46,6 +45,15 @@ enum Phase {
     Consuming,
     Draining,
     Released,
+}
+
+/// A delivery that was dispatched to find out whether deliveries can start.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    offset: Offset,
+    since: Timestamp,
+    /// Whether a record is fetched beside it, since the probe before was the same one.
+    fetches: bool,
 }
 
 /// The state machine of one partition under one epoch. `D` is what the host

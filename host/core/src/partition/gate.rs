@@ -7,22 +7,13 @@
 
 use std::time::Duration;
 
-use super::{Action, Gate, Machine, Phase};
+use super::{Action, Gate, Machine, Phase, Probe};
 use crate::lanes::{Head, LaneId};
 use crate::message::{Offset, Timestamp};
 
 /// How long a probe may take to come back before another delivery is dispatched beside
 /// it. It may not come back at all: its record may be unreadable, or its attempt wait.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
-
-/// A delivery that was dispatched to find out whether deliveries can start.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Probe {
-    offset: Offset,
-    since: Timestamp,
-    /// Whether a record is fetched beside it, since the probe before was the same one.
-    fetches: bool,
-}
 
 impl<D> Machine<D> {
     /// When [`Event::Due`](super::Event::Due) is wanted next. `None` while the gate is
