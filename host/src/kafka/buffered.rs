@@ -4,7 +4,9 @@
 //! them. The channel between them needs no bound of its own: every record holds
 //! a share of the group's [`Budget`] until its outcome is durable, and the
 //! thread does not poll while the budget is used up, so that further records
-//! stay in Kafka.
+//! stay in Kafka. Where a group reads several topics, those that hold more than their
+//! part of the budget are paused in its place ([`TopicUse`]): the records of a binding
+//! that stands still stay in memory, and must not keep its siblings from theirs.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,10 +82,38 @@ impl Budget {
         self.records.load(Ordering::Relaxed)
     }
 
-    fn take(self: &Arc<Self>, bytes: usize) -> BudgetShare {
+    fn take(self: &Arc<Self>, topic: &Arc<TopicUse>, bytes: usize) -> BudgetShare {
         self.records.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        BudgetShare { budget: Arc::clone(self), bytes }
+        topic.records.fetch_add(1, Ordering::Relaxed);
+        topic.bytes.fetch_add(bytes, Ordering::Relaxed);
+        BudgetShare { budget: Arc::clone(self), topic: Arc::clone(topic), bytes }
+    }
+}
+
+/// What the records of one topic hold of the budget of their group.
+#[derive(Debug, Default)]
+pub struct TopicUse {
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl TopicUse {
+    /// Whether the topic holds its part of the budget, which `topics` topics share, or
+    /// more. When the budget is used up at least one does.
+    #[must_use]
+    pub fn is_part_used_up(&self, topics: usize) -> bool {
+        self.holds(MAX_BUFFERED_RECORDS / topics.max(1), MAX_BUFFERED_BYTES / topics.max(1))
+    }
+
+    /// Whether it holds less than half of that part.
+    #[must_use]
+    pub fn is_half_free(&self, topics: usize) -> bool {
+        !self.holds(MAX_BUFFERED_RECORDS / topics.max(1) / 2, MAX_BUFFERED_BYTES / topics.max(1) / 2)
+    }
+
+    fn holds(&self, records: usize, bytes: usize) -> bool {
+        self.records.load(Ordering::Relaxed) >= records.max(1) || self.bytes.load(Ordering::Relaxed) >= bytes.max(1)
     }
 }
 
@@ -91,6 +121,7 @@ impl Budget {
 #[derive(Debug)]
 struct BudgetShare {
     budget: Arc<Budget>,
+    topic: Arc<TopicUse>,
     bytes: usize,
 }
 
@@ -98,6 +129,8 @@ impl Drop for BudgetShare {
     fn drop(&mut self) {
         self.budget.records.fetch_sub(1, Ordering::Relaxed);
         self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.topic.records.fetch_sub(1, Ordering::Relaxed);
+        self.topic.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -127,9 +160,9 @@ impl BufferedRecord {
         offset: Offset,
         record: Record,
         received_at: Timestamp,
-        budget: &Arc<Budget>,
+        (budget, topic): (&Arc<Budget>, &Arc<TopicUse>),
     ) -> Self {
-        let share = budget.take(record.size());
+        let share = budget.take(topic, record.size());
         Self {
             place,
             offset,

@@ -7,7 +7,7 @@ use courier_core::message::{Offset, Timestamp};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka_sys as sys;
 
-use crate::kafka::buffered::{Budget, BufferedRecord, Feed, FeedItem, TopicPartition};
+use crate::kafka::buffered::{Budget, BufferedRecord, Feed, FeedItem, TopicPartition, TopicUse};
 use crate::kafka::record::Record;
 
 /// The partitions that one consumer reads.
@@ -16,12 +16,15 @@ pub struct Feeds {
     /// By the topic's name in Kafka, and there by the partition: each record
     /// looks here for its own.
     slots: HashMap<String, Vec<Option<Slot>>>,
+    /// What the records of each topic hold of the budget.
+    uses: HashMap<String, Arc<TopicUse>>,
 }
 
 /// A partition being read: its feed, and what was polled and not yet handed on.
 struct Slot {
     place: TopicPartition,
     feed: Feed,
+    topic_use: Arc<TopicUse>,
     batch: Vec<BufferedRecord>,
     /// The highest epoch of a leader that wrote a record so far; -1 while no
     /// broker told any.
@@ -36,7 +39,8 @@ impl Feeds {
         if slots.len() <= at {
             slots.resize_with(at + 1, || None);
         }
-        slots[at] = Some(Slot { place, feed, batch: Vec::new(), leader_epoch: -1 });
+        let topic_use = Arc::clone(self.uses.entry(place.log_topic().into_owned()).or_default());
+        slots[at] = Some(Slot { place, feed, topic_use, batch: Vec::new(), leader_epoch: -1 });
     }
 
     /// Records of `place` go nowhere from now on.
@@ -44,6 +48,16 @@ impl Feeds {
         if let Some(slot) = self.slot(&place.log_topic(), place.partition) {
             *slot = None;
         }
+    }
+
+    /// What the topics that were ever read hold of the budget.
+    pub fn uses(&self) -> &HashMap<String, Arc<TopicUse>> {
+        &self.uses
+    }
+
+    /// The partitions of a topic that are read.
+    pub fn open_of(&self, topic: &str) -> Vec<TopicPartition> {
+        self.slots.get(topic).into_iter().flatten().flatten().map(|slot| slot.place.clone()).collect()
     }
 
     /// Whether `place` is read.
@@ -70,7 +84,7 @@ impl Feeds {
             Offset(message.offset()),
             record,
             received_at,
-            budget,
+            (budget, &slot.topic_use),
         ));
         is_older
     }

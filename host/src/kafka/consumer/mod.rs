@@ -12,6 +12,7 @@
 
 mod cluster_watch;
 mod feeds;
+mod held_topics;
 mod message;
 mod rebalances;
 mod trouble;
@@ -29,6 +30,7 @@ use rdkafka_sys as sys;
 use tokio::sync::mpsc as async_mpsc;
 
 use self::feeds::Feeds;
+use self::held_topics::{HeldTopics, HoldChange};
 pub use self::message::{Assignment, ConsumerCommand, ConsumerEvent, Ownership};
 use self::rebalances::Rebalances;
 use super::buffered::{Budget, TopicPartition};
@@ -116,8 +118,8 @@ impl ConsumerThread {
         let thread = thread::Builder::new()
             .name(format!("consume {group}"))
             .spawn(move || {
-                let (feeds, paused) = (Feeds::default(), Vec::new());
-                let thread = Thread { consumer, topics, rejoining: false, inbox, notices, budget, feeds, paused };
+                let (feeds, paused, held) = (Feeds::default(), Vec::new(), HeldTopics::default());
+                let thread = Thread { consumer, topics, rejoining: false, inbox, notices, budget, feeds, paused, held };
                 supervise::thread(Task::ConsumerThread, || thread.run());
             })
             .map_err(no_thread)?;
@@ -171,7 +173,10 @@ struct Thread {
     notices: async_mpsc::UnboundedSender<ConsumerEvent>,
     budget: Arc<Budget>,
     feeds: Feeds,
+    /// Partitions whose owners want no more for now.
     paused: Vec<TopicPartition>,
+    /// Topics that hold their part of the budget.
+    held: HeldTopics,
 }
 
 impl Thread {
@@ -191,7 +196,9 @@ impl Thread {
                     Err(mpsc::TryRecvError::Empty) => break,
                 }
             }
-            if self.budget.is_used_up() {
+            let is_used_up = self.budget.is_used_up();
+            self.hold_back(is_used_up);
+            if is_used_up && self.held.is_empty() {
                 // Not polling holds the records back without the pause that
                 // would throw away what is prefetched; one poll in a while
                 // still serves rebalances.
@@ -303,10 +310,33 @@ impl Thread {
         self.let_go(&again, false)?;
         let list = listed(assignments.iter().map(|one| (&one.place, Some(one.offset))));
         self.consumer.incremental_assign(&list)?;
+        let mut held = TopicPartitionList::new();
         for Assignment { place, feed, .. } in assignments {
+            if self.held.contains(&place.log_topic()) {
+                held.add_partition(&place.log_topic(), place.partition);
+            }
             self.feeds.open(place, feed);
         }
-        Ok(())
+        if held.count() > 0 { self.consumer.pause(&held) } else { Ok(()) }
+    }
+
+    /// Pauses the topics that hold their part of a budget that is used up, and resumes
+    /// them once they hold less.
+    fn hold_back(&mut self, is_used_up: bool) {
+        for change in self.held.compare(is_used_up, self.feeds.uses()) {
+            let (HoldChange::Hold(topic) | HoldChange::Release(topic)) = &change;
+            let mut places = self.feeds.open_of(topic);
+            // What its owner paused is paused already, and stays so.
+            places.retain(|place| !self.paused.contains(place));
+            let list = listed(places.iter().map(|place| (place, None)));
+            let result = match &change {
+                HoldChange::Hold(_) => self.consumer.pause(&list),
+                HoldChange::Release(_) => self.consumer.resume(&list),
+            };
+            if let Err(error) = result {
+                let _ = self.notices.send(ConsumerEvent::Trouble(error.to_string()));
+            }
+        }
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), KafkaError> {
@@ -323,7 +353,11 @@ impl Thread {
         for place in partitions {
             // librdkafka remembers a pause over an unassignment: a partition
             // that came back would never be fetched again.
-            self.resume(place)?;
+            let is_held = self.held.contains(&place.log_topic()) && self.feeds.is_open(place);
+            let was_paused = self.unpause(place);
+            if was_paused || is_held {
+                self.consumer.resume(&listed([(place, None)]))?;
+            }
             self.feeds.close(place);
         }
         if known.is_empty() && !answer {
@@ -336,7 +370,8 @@ impl Thread {
         if !self.feeds.is_open(&place) || self.paused.contains(&place) {
             return Ok(());
         }
-        let result = self.consumer.pause(&listed([(&place, None)]));
+        let is_held = self.held.contains(&place.log_topic());
+        let result = if is_held { Ok(()) } else { self.consumer.pause(&listed([(&place, None)])) };
         self.paused.push(place);
         result
     }
@@ -344,9 +379,17 @@ impl Thread {
     /// Resumes what was paused, and nothing else: resuming what is not paused
     /// makes librdkafka fetch from an offset of its own choice.
     fn resume(&mut self, place: &TopicPartition) -> Result<(), KafkaError> {
-        let Some(at) = self.paused.iter().position(|paused| paused == place) else { return Ok(()) };
-        self.paused.swap_remove(at);
+        if !self.unpause(place) || self.held.contains(&place.log_topic()) {
+            return Ok(());
+        }
         self.consumer.resume(&listed([(place, None)]))
+    }
+
+    /// Forgets that its owner paused a partition; whether it had.
+    fn unpause(&mut self, place: &TopicPartition) -> bool {
+        let Some(at) = self.paused.iter().position(|paused| paused == place) else { return false };
+        self.paused.swap_remove(at);
+        true
     }
 
     /// Whether the client has given up its partitions and left the group. It forgets
