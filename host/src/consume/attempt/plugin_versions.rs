@@ -413,8 +413,9 @@ mod tests {
         let watch = |name: &str| plugins.watch(&PluginRef { name: name.to_owned(), digest: None });
         let is_ready = |bound: &BoundPlugin| matches!(bound, BoundPlugin::Ready(_));
         let mut slow = watch("slow");
-        for version in &quick {
-            watch(&version.plugin).wait_for(is_ready).await.unwrap();
+        let quick: Vec<_> = quick.iter().map(|version| watch(&version.plugin)).collect();
+        for mut bound in quick {
+            bound.wait_for(is_ready).await.unwrap();
         }
         assert!(!is_ready(&slow.borrow()), "its compilation waits");
         drop(compiling);

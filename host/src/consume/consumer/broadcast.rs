@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::claim::{ClaimedPartition, Claims};
 use super::confirmed::TopicIdentity;
 use super::held_address::HeldAddress;
-use super::question::Question;
+use super::question::StoreQuestion;
 use super::{every, out_of_range, recreated_topics};
 use crate::causes::{Cause, Subject};
 use crate::consume::attempt::binding::RunningBinding;
@@ -77,9 +77,9 @@ pub(in crate::consume) struct BroadcastConsumer {
     /// What is done beside, and ends with the group.
     chores: JoinSet<()>,
     /// Says that this node listens, and asks for which topics it was taken for gone.
-    presence: Question<Vec<String>>,
+    presence: StoreQuestion<Vec<String>>,
     /// Asks for requests to run deliveries.
-    requests: Question<reruns::Polled>,
+    requests: StoreQuestion<reruns::Polled>,
     /// The newest request that was passed on.
     newest: Timestamp,
 }
@@ -115,8 +115,8 @@ impl BroadcastConsumer {
             watched,
             unconfirmed: HashMap::new(),
             chores: JoinSet::new(),
-            presence: Question::default(),
-            requests: Question::default(),
+            presence: StoreQuestion::default(),
+            requests: StoreQuestion::default(),
             newest: Timestamp::default(),
         };
         let (mut look, mut wake, mut still_here) = (every(LOOK), every(reruns::OVERLOOKED), every(STILL_HERE));
@@ -124,30 +124,7 @@ impl BroadcastConsumer {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(notice) = noticed.recv() => match notice {
-                    ConsumerEvent::Fatal(why) => {
-                        if let Some(unsaid) = said::again(&format!("{} broadcasts beyond use {why}", this.group)) {
-                            tracing::error!(
-                                group = this.group, why, unsaid,
-                                "the consumer of broadcasts is beyond use; starting another"
-                            );
-                        }
-                        this.lose_all();
-                    }
-                    ConsumerEvent::OutOfRange => {
-                        this.node.topics.look_now();
-                        this.out_of_range().await;
-                    }
-                    ConsumerEvent::OlderLeader => this.node.topics.look_now(),
-                    ConsumerEvent::Trouble(what) => {
-                        this.node.topics.look_now();
-                        if let Some(unsaid) = said::again(&format!("{} broadcasts {what}", this.group)) {
-                            tracing::warn!(group = this.group, what, unsaid, "consumer of broadcasts");
-                        }
-                    }
-                    // Without a subscription there is no rebalance and no group.
-                    ConsumerEvent::Assigned(_) | ConsumerEvent::Revoked { .. } | ConsumerEvent::Fenced | ConsumerEvent::OtherProtocol => {}
-                },
+                Some(notice) = noticed.recv() => this.noticed(notice).await,
                 Some(released) = releases.recv() => this.owner_ended(&released),
                 Some(ready) = this.ready.join_next(), if !this.ready.is_empty() => {
                     if let Ok(ready) = ready {
@@ -179,6 +156,38 @@ impl BroadcastConsumer {
             }
         }
         this.stop(releases).await;
+    }
+
+    async fn noticed(&mut self, notice: ConsumerEvent) {
+        match notice {
+            ConsumerEvent::Fatal(why) => {
+                if let Some(unsaid) = said::again(&format!("{} broadcasts beyond use {why}", self.group)) {
+                    tracing::error!(
+                        group = self.group,
+                        why,
+                        unsaid,
+                        "the consumer of broadcasts is beyond use; starting another"
+                    );
+                }
+                self.lose_all();
+            }
+            ConsumerEvent::OutOfRange => {
+                self.node.topics.look_now();
+                self.out_of_range().await;
+            }
+            ConsumerEvent::OlderLeader => self.node.topics.look_now(),
+            ConsumerEvent::Trouble(what) => {
+                self.node.topics.look_now();
+                if let Some(unsaid) = said::again(&format!("{} broadcasts {what}", self.group)) {
+                    tracing::warn!(group = self.group, what, unsaid, "consumer of broadcasts");
+                }
+            }
+            // Without a subscription there is no rebalance and no group.
+            ConsumerEvent::Assigned(_)
+            | ConsumerEvent::Revoked { .. }
+            | ConsumerEvent::Fenced
+            | ConsumerEvent::OtherProtocol => {}
+        }
     }
 
     /// Registers for what this process is not registered for, and begins to

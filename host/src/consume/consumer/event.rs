@@ -32,7 +32,7 @@ use self::fences::Fences;
 use super::assignment::{AssignedPartitions, AssignmentLook};
 use super::claim::{Begun, ClaimedPartition, Claims};
 use super::every;
-use super::question::Question;
+use super::question::StoreQuestion;
 use crate::causes::{Cause, Subject};
 use crate::consume::attempt::binding::RunningBinding;
 use crate::consume::context::{NodeContext, STOP_WAIT};
@@ -95,9 +95,9 @@ pub struct EventConsumer {
     /// Side tasks, which end with the group.
     chores: JoinSet<()>,
     /// Asks for the epochs of the positions that have owners here.
-    epochs: Question<Vec<(PositionId, i64)>>,
+    epochs: StoreQuestion<Vec<(PositionId, i64)>>,
     /// Asks for requests to run deliveries.
-    requests: Question<reruns::Polled>,
+    requests: StoreQuestion<reruns::Polled>,
     /// The newest request that was passed on.
     newest: Timestamp,
     /// When another client took this consumer's place.
@@ -128,8 +128,8 @@ impl EventConsumer {
             topic_ids: HashMap::new(),
             unconfirmed: HashMap::new(),
             chores: JoinSet::new(),
-            epochs: Question::default(),
-            requests: Question::default(),
+            epochs: StoreQuestion::default(),
+            requests: StoreQuestion::default(),
             newest: Timestamp::default(),
             fenced: Fences::default(),
             standing: BTreeSet::new(),

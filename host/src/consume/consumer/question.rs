@@ -1,4 +1,4 @@
-//! A question of a consumer, asked in a task of its own.
+//! A question of a consumer to the store, asked in a task of its own.
 //!
 //! A consumer that waited for the answer itself would answer no revocation and no stop
 //! until then, which is up to half a minute where the store hangs. Its loop takes the
@@ -10,19 +10,19 @@ use crate::supervise::{self, Task};
 
 /// A question that is asked again and again, once at a time. It ends with its consumer.
 #[derive(Debug)]
-pub(in crate::consume) struct Question<A> {
+pub(in crate::consume) struct StoreQuestion<A> {
     /// The answer that is awaited, if one is.
     answer: JoinSet<Option<A>>,
     is_wanted_again: bool,
 }
 
-impl<A> Default for Question<A> {
+impl<A> Default for StoreQuestion<A> {
     fn default() -> Self {
         Self { answer: JoinSet::new(), is_wanted_again: false }
     }
 }
 
-impl<A: Send + 'static> Question<A> {
+impl<A: Send + 'static> StoreQuestion<A> {
     /// Asks, or notes that it is to be asked again: the answer that is awaited may be
     /// older than what gave rise to the question.
     pub(super) fn ask(&mut self, task: Task, question: impl Future<Output = Option<A>> + Send + 'static) {
@@ -54,7 +54,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_answer_is_awaited_at_a_time_and_nothing_that_was_wanted_meanwhile_is_forgotten() {
-        let (mut question, gate) = (Question::default(), Arc::new(Notify::new()));
+        let (mut question, gate) = (StoreQuestion::default(), Arc::new(Notify::new()));
         assert!(futures::poll!(Box::pin(question.answered())).is_pending(), "nothing is asked");
         let slow = |answer: u32| {
             let gate = Arc::clone(&gate);

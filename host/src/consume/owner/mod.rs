@@ -201,30 +201,24 @@ impl Owner {
                 answer = answered(&mut self.answer) => self.answered(answer),
                 // Before the deliveries that workers return for it, which would
                 // be dispatched again.
-                changed = refused.changed() => {
-                    if changed.is_ok() {
-                        let now = gate.borrow().clone();
-                        self.gate_moved(&now);
-                    }
+                Ok(()) = refused.changed() => {
+                    let now = gate.borrow().clone();
+                    self.gate_moved(&now);
                 }
                 // Before the outcome of the probe that moved it, behind which another
                 // delivery would be dispatched to probe again.
-                changed = gate.changed() => {
-                    if changed.is_ok() {
-                        let now = gate.borrow_and_update().clone();
-                        self.gate_moved(&now);
-                    }
+                Ok(()) = gate.changed() => {
+                    let now = gate.borrow_and_update().clone();
+                    self.gate_moved(&now);
                 }
                 mut next = inbox.recv() => {
                     // This task holds a sender, so the inbox never closes.
-                    for _ in 0..MAX_MAIL {
-                        let Some(mail) = next else { break };
+                    for _ in 0..=MAX_MAIL {
+                        let Some(mail) = next.take() else { break };
                         self.take(mail, &mut deadline);
                         next = inbox.try_recv().ok();
                     }
-                    if let Some(mail) = next {
-                        self.take(mail, &mut deadline);
-                    }
+                    next.into_iter().for_each(|mail| self.take(mail, &mut deadline));
                 }
                 () = sleep_until(deadline) => self.step(Event::Deadline),
                 () = sleep_for(due) => self.step(Event::Due),
