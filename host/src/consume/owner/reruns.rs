@@ -5,7 +5,7 @@
 //! times, so the store is polled for a window that reaches back, and owners
 //! skip requests that they have seen.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use courier_core::message::Timestamp;
@@ -93,7 +93,8 @@ impl Polled {
         let by_position: HashMap<_, _> = owners.values().map(|owner| (owner.position, &owner.mail)).collect();
         // Of an owner that came meanwhile nothing was asked: the next poll must reach as
         // far back as this one.
-        if by_position.keys().all(|position| self.positions.contains(position)) {
+        let asked: HashSet<&PositionId> = self.positions.iter().collect();
+        if by_position.keys().all(|position| asked.contains(position)) {
             *newest = self.newest;
         }
         for (position, rows) in self.found {
