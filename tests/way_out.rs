@@ -1,6 +1,7 @@
 //! Messages that the host owes to Kafka arrive, or are listed as undelivered,
 //! whatever happens to the topics.
 
+use std::collections::BTreeSet;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -259,6 +260,60 @@ async fn what_kafka_refused_is_told_to_its_sender_and_kept_by_nobody() {
     assert_eq!(host.publish(message(json!("short"))).await.state, State::Committed);
     assert!(undelivered(&host, &small).await.is_empty());
     assert_eq!(read_topic(kafka().bootstrap(), &small).await.len(), 1);
+}
+
+/// The client packs small messages into batches that are larger than the topic takes.
+/// Each of them was refused for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn small_messages_arrive_in_a_topic_that_takes_small_batches_only() {
+    let _turn = turn::shared().await;
+    let small = unique("small");
+    create_named_topic(kafka().bootstrap(), &small, 1, &[("max.message.bytes", "20000")]).await;
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("shop.db").display());
+    let table = format!("[[outbox]]\nname = \"shop\"\nurl = \"{url}\"\n");
+    let host = Host::builder("host-1").store(Store::Sqlite).table(&table).prepare();
+    let options = sqlx::sqlite::SqliteConnectOptions::from_str(&url).unwrap().create_if_missing(true);
+    let shop = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(host.outbox_schema(&["sqlite"]))).execute(&shop).await.unwrap();
+    host.start_again().await;
+    let message = |number: usize, bytes: usize| {
+        let body = json!({ "number": number, "filling": "x".repeat(bytes) });
+        json!({ "topic": small, "type": "T", "key": format!("k{number}"), "body": body })
+    };
+    host.publish_all((0..300).map(|number| message(number, 1_000)).collect()).await;
+    let mut rows = shop.begin().await.unwrap();
+    for number in 300..600 {
+        let body = json!({ "number": number, "filling": "x".repeat(1_000) }).to_string();
+        sqlx::query("INSERT INTO courier_outbox (topic, type, body) VALUES (?, 'T', ?)")
+            .bind(&small)
+            .bind(body)
+            .execute(&mut *rows)
+            .await
+            .unwrap();
+    }
+    sqlx::query("INSERT INTO courier_outbox (id, topic, type, body) VALUES ('large', ?, 'T', ?)")
+        .bind(&small)
+        .bind(json!("x".repeat(30_000)).to_string())
+        .execute(&mut *rows)
+        .await
+        .unwrap();
+    rows.commit().await.unwrap();
+    wait_until("all are there", SOON, async || {
+        let records = read_topic(kafka().bootstrap(), &small).await;
+        let numbers: BTreeSet<u64> = records.iter().filter_map(|record| record.json()["number"].as_u64()).collect();
+        if numbers.len() == 600 { Ok(()) } else { Err(format!("{} messages", numbers.len())) }
+    })
+    .await;
+    let kept = wait_until("only what is too large by itself is undelivered", SOON, async || {
+        let mut kept = undelivered(&host, &small).await;
+        if kept.len() == 1 { Ok(kept.remove(0)) } else { Err(format!("{kept:?}")) }
+    })
+    .await;
+    assert!(kept["message_id"] == "large" && kept.to_string().contains("larger than topic"), "{kept}");
+    let (status, problem) = host.request(Method::POST, "/v1/messages", Some(message(600, 30_000))).await;
+    assert_eq!(status, 422, "{problem}");
+    assert!(problem.to_string().contains("larger than topic"), "{problem}");
 }
 
 /// When a topic's undelivered messages reach their bound, their sources stop until

@@ -234,6 +234,12 @@ impl Future for Ack {
         Poll::Ready(match ready!(Pin::new(&mut self.answer).poll(context)) {
             Ok(Ok(place)) => Ok(place),
             Ok(Err(ProduceFailure::Code(code))) => Err(judge(&self.topic, Some(code), &code.to_string())),
+            Ok(Err(ProduceFailure::BatchRefused(code))) => {
+                let topic = &self.topic;
+                Err(ProduceError::Later(format!(
+                    "topic {topic} refused the message together with others ({code}): it is sent again"
+                )))
+            }
             Ok(Err(ProduceFailure::WithoutOffset { from })) => {
                 Err(ProduceError::Unknown { topic: self.topic.clone(), partition: self.partition, from })
             }
@@ -309,5 +315,33 @@ mod tests {
         assert!(behind.to_string().contains("an earlier message of its partition"), "{behind}");
         let third = producer.send("fresh", 0, &record(2), deadline).await.unwrap();
         assert_eq!(third.await.unwrap().1, Offset(0));
+    }
+
+    /// The broker answered for all records of a batch, and each of them was refused
+    /// for ever, because they were too many for their topic together.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn only_a_record_that_was_sent_alone_is_believed_to_be_refused() {
+        let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        cluster.create_topic("fresh", 1, 1).unwrap();
+        cluster.broker_round_trip_time(1, Duration::from_millis(50)).unwrap();
+        // The records below share a batch.
+        let properties = BTreeMap::from([("linger.ms".to_owned(), "500".to_owned())]);
+        let producer = Producer::new(&[cluster.bootstrap_servers()], &properties).unwrap();
+        producer.partitions("fresh").await.unwrap();
+        let deadline = tokio::time::Instant::now() + DELIVERY_TIMEOUT;
+        let opens = producer.send("fresh", 0, &record(0), deadline).await.unwrap();
+        opens.await.unwrap();
+        let errors = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2];
+        cluster.request_errors(RDKafkaApiKey::Produce, &errors);
+        let mut acks = Vec::new();
+        for number in 1..4 {
+            acks.push(producer.send("fresh", 0, &record(number), deadline).await.unwrap());
+        }
+        for ack in acks {
+            let refused = ack.await.unwrap_err();
+            assert!(matches!(&refused, ProduceError::Later(why) if why.contains("together")), "{refused}");
+        }
+        let alone = producer.send("fresh", 0, &record(4), deadline).await.unwrap();
+        assert!(matches!(alone.await, Err(ProduceError::Refused(_))));
     }
 }

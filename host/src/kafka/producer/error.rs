@@ -43,13 +43,30 @@ impl From<TopicError> for ProduceError {
     }
 }
 
-/// What an error means for the record. Whatever is not known to be final is
-/// tried again: a record that waits can be seen and resolved, one that was
-/// given up without need cannot.
+/// Whether a broker refuses a batch by this code for what is in it. It answers so
+/// for all records of the batch, whichever is the cause.
+pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::MessageSizeTooLarge
+            | Code::MessageBatchTooLarge
+            | Code::InvalidRecord
+            | Code::InvalidMessage
+            | Code::InvalidMessageSize
+            | Code::InvalidTimestamp
+            | Code::UnsupportedForMessageFormat
+            | Code::PolicyViolation
+    )
+}
+
+/// What an error means for the record, which shared its batch with no other. Whatever
+/// is not known to be final is tried again: a record that waits can be seen and
+/// resolved, one that was given up without need cannot.
 pub(super) fn judge(topic: &str, code: Option<RDKafkaErrorCode>, text: &str) -> ProduceError {
     use RDKafkaErrorCode as Code;
     match code {
-        Some(Code::MessageSizeTooLarge) => {
+        Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge) => {
             ProduceError::Refused(format!("the message is larger than topic {topic} takes"))
         }
         Some(Code::InvalidTopic) => ProduceError::Refused(format!("{topic} is no topic that messages can be sent to")),
@@ -58,14 +75,7 @@ pub(super) fn judge(topic: &str, code: Option<RDKafkaErrorCode>, text: &str) -> 
         Some(Code::UnknownPartition) => {
             ProduceError::Later(format!("topic {topic} no longer has the partition that was chosen"))
         }
-        Some(
-            Code::InvalidRecord
-            | Code::InvalidMessage
-            | Code::InvalidMessageSize
-            | Code::InvalidTimestamp
-            | Code::UnsupportedForMessageFormat
-            | Code::PolicyViolation,
-        ) => ProduceError::Refused(format!("topic {topic} refuses the message: {text}")),
+        Some(code) if is_refusal(code) => ProduceError::Refused(format!("topic {topic} refuses the message: {text}")),
         Some(Code::AllBrokersDown | Code::BrokerTransportFailure) => ProduceError::Later(DOWN.to_owned()),
         Some(Code::MessageTimedOut) => {
             ProduceError::Later(format!("kafka did not take the message within {DELIVERY_TIMEOUT:?}"))

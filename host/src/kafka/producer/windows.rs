@@ -19,6 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::oneshot;
 
+use super::error::is_refusal;
 use crate::kafka::record::Record;
 
 /// Records that wait for their partitions' windows, all together. Past it a
@@ -35,6 +36,8 @@ pub(super) type ProduceResult = Result<(i32, Offset), ProduceFailure>;
 pub(super) enum ProduceFailure {
     /// The client or the broker reported an error.
     Code(RDKafkaErrorCode),
+    /// The broker refused the batch that it may have shared with others.
+    BatchRefused(RDKafkaErrorCode),
     /// The client reported success without an offset.
     WithoutOffset {
         /// Where the record lies at the earliest, if it lies anywhere.
@@ -48,6 +51,7 @@ pub(super) enum ProduceFailure {
 pub(super) struct Ticket {
     topic: Arc<str>,
     partition: i32,
+    bytes: usize,
     answer: oneshot::Sender<ProduceResult>,
 }
 
@@ -89,13 +93,13 @@ impl Windows {
         send: impl FnOnce(Ticket) -> Result<(), (KafkaError, Ticket)>,
     ) -> Result<oneshot::Receiver<ProduceResult>, KafkaError> {
         let (answer, answered) = oneshot::channel();
-        let now = self.now();
+        let (now, bytes) = (self.now(), record.size());
         let mut partitions = self.locked();
         let no_room = partitions.waiting >= MAX_WAITING;
         let (topic, of) = partitions.entry(topic, partition);
-        if of.queue.is_empty() && of.window.admits(now) {
-            send(Ticket { topic, partition, answer }).map_err(|(error, _)| error)?;
-            of.window.handed_over();
+        if of.queue.is_empty() && of.window.admits(now, bytes) {
+            send(Ticket { topic, partition, bytes, answer }).map_err(|(error, _)| error)?;
+            of.window.handed_over(bytes);
         } else if no_room {
             return Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
         } else {
@@ -107,16 +111,18 @@ impl Windows {
 
     /// Takes note of what the client says of a record, and answers its sender.
     pub(super) fn delivered(&self, ticket: Ticket, result: Result<Option<Offset>, RDKafkaErrorCode>) {
-        let Ticket { topic, partition, answer } = ticket;
+        let Ticket { topic, partition, bytes, answer } = ticket;
         let delivery = match result {
             Ok(Some(offset)) => Delivery::Acknowledged(offset),
             Ok(None) => Delivery::WithoutOffset,
+            Err(code) if is_refusal(code) => Delivery::Refused,
             Err(_) => Delivery::Failed,
         };
         let mut partitions = self.locked();
         let (name, of) = partitions.entry(&topic, partition);
         let from = of.window.unknown_from();
-        of.window.delivered(self.now(), delivery);
+        let alone = of.window.is_alone();
+        of.window.delivered(self.now(), bytes, delivery);
         let mut behind = VecDeque::new();
         match delivery {
             Delivery::Acknowledged(_) if !of.queue.is_empty() => {
@@ -124,7 +130,9 @@ impl Windows {
                 let _rung_already = self.released.try_send(());
             }
             Delivery::Acknowledged(_) => {}
-            Delivery::WithoutOffset | Delivery::Failed => behind = std::mem::take(&mut of.queue),
+            Delivery::WithoutOffset | Delivery::Failed | Delivery::Refused => {
+                behind = std::mem::take(&mut of.queue);
+            }
         }
         partitions.waiting -= behind.len();
         drop(partitions);
@@ -132,6 +140,7 @@ impl Windows {
         let _unheard = answer.send(match result {
             Ok(Some(offset)) => Ok((partition, offset)),
             Ok(None) => Err(ProduceFailure::WithoutOffset { from }),
+            Err(code) if delivery == Delivery::Refused && !alone => Err(ProduceFailure::BatchRefused(code)),
             Err(code) => Err(ProduceFailure::Code(code)),
         });
         for (_, answer) in behind {
@@ -165,12 +174,13 @@ impl Windows {
             let of = partitions.entry(&topic, partition).1;
             let mut taken = 0;
             let mut room = true;
-            while of.window.admits(now) {
-                let Some((record, answer)) = of.queue.pop_front() else { break };
-                let ticket = Ticket { topic: Arc::clone(&topic), partition, answer };
+            while let Some((record, answer)) = of.queue.pop_front_if(|(record, _)| of.window.admits(now, record.size()))
+            {
+                let bytes = record.size();
+                let ticket = Ticket { topic: Arc::clone(&topic), partition, bytes, answer };
                 match send(&topic, partition, &record, ticket) {
                     Ok(()) => {
-                        of.window.handed_over();
+                        of.window.handed_over(bytes);
                         taken += 1;
                     }
                     Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), ticket)) => {

@@ -60,7 +60,6 @@ enum Response {
     Appended(Offset),
     /// The broker has this sequence number already.
     Duplicate,
-    TooLarge,
     /// The broker fails the request for now, and the client tries again.
     NotNow,
 }
@@ -88,6 +87,8 @@ pub enum Ended {
     Delivered(Offset),
     WithoutOffset(Offset),
     TooLarge,
+    /// The batch was too large that it lay in with others.
+    BatchTooLarge,
     TimedOut,
     Behind,
 }
@@ -156,7 +157,7 @@ impl Client {
                 if request.0 < arrives && faulty {
                     append(topic, to.1, producer, request.1);
                 }
-                stream.window.delivered(now, Delivery::Failed);
+                stream.window.delivered(now, request.1.size, Delivery::Failed);
                 ended.push((request.1.row, Ended::TimedOut));
             }
             ended.extend(stream.waiting.drain(..).map(|request| (request.row, Ended::Behind)));
@@ -177,20 +178,26 @@ impl Client {
         if faulty && chance.percent(10) {
             return ended; // the request was lost, or refused for now
         }
+        // A batch holds what lies behind one another, and is refused as a whole.
+        let together = 1 + chance.below(stream.in_flight.len().min(ON_THE_WIRE) - index);
+        if stream.size_of(index, together) > topic.max_bytes {
+            for request in stream.in_flight.drain(index..index + together).collect::<Vec<_>>() {
+                let end = if stream.window.is_alone() { Ended::TooLarge } else { Ended::BatchTooLarge };
+                stream.window.delivered(now, request.size, Delivery::Refused);
+                ended.push((request.row, end));
+            }
+            ended.extend(stream.waiting.drain(..).map(|request| (request.row, Ended::Behind)));
+            // The records behind it get new numbers under a new epoch.
+            stream.number_anew();
+            let known = topic.partitions.get_mut(to.1).and_then(|of| of.producers.get_mut(&producer));
+            if let Some(next) = known {
+                *next = 0;
+            }
+            stream.hand_over(now, windowed);
+            return ended;
+        }
         match append(topic, to.1, producer, request) {
             Response::NotNow => {}
-            Response::TooLarge => {
-                stream.in_flight.remove(index);
-                // The records behind it get new numbers under a new epoch.
-                stream.number_anew();
-                let known = topic.partitions.get_mut(to.1).and_then(|of| of.producers.get_mut(&producer));
-                if let Some(next) = known {
-                    *next = 0;
-                }
-                stream.window.delivered(now, Delivery::Failed);
-                ended.push((request.row, Ended::TooLarge));
-                ended.extend(stream.waiting.drain(..).map(|request| (request.row, Ended::Behind)));
-            }
             Response::Appended(_) | Response::Duplicate if faulty && chance.percent(10) => {} // the answer was lost
             response => {
                 for earlier in stream.in_flight.drain(..=index).collect::<Vec<_>>() {
@@ -203,7 +210,7 @@ impl Client {
                         // an acknowledged request.
                         _ => (Delivery::WithoutOffset, Ended::WithoutOffset(from)),
                     };
-                    stream.window.delivered(now, delivery);
+                    stream.window.delivered(now, earlier.size, delivery);
                     ended.push((earlier.row, end));
                     if delivery == Delivery::WithoutOffset {
                         ended.extend(stream.waiting.drain(..).map(|request| (request.row, Ended::Behind)));
@@ -220,6 +227,11 @@ impl Client {
 }
 
 impl Stream {
+    /// The bytes of a batch.
+    fn size_of(&self, from: usize, count: usize) -> usize {
+        self.in_flight[from..from + count].iter().map(|request| request.size).sum()
+    }
+
     fn number_anew(&mut self) {
         for (number, request) in (0..).zip(&mut self.in_flight) {
             request.sequence = number;
@@ -228,23 +240,19 @@ impl Stream {
     }
 
     fn hand_over(&mut self, now: Timestamp, windowed: bool) {
-        while !windowed || self.window.admits(now) {
-            let Some(mut request) = self.waiting.pop_front() else { break };
+        while let Some(mut request) = self.waiting.pop_front_if(|next| !windowed || self.window.admits(now, next.size))
+        {
             request.sequence = self.next_sequence;
             self.next_sequence += 1;
-            self.window.handed_over();
+            self.window.handed_over(request.size);
             self.in_flight.push(request);
         }
     }
 }
 
 fn append(topic: &mut Topic, partition: usize, producer: u64, request: Request) -> Response {
-    let max_bytes = topic.max_bytes;
     let exists = topic.exists;
     let Some(partition) = topic.partitions.get_mut(partition).filter(|_| exists) else { return Response::NotNow };
-    if request.size > max_bytes {
-        return Response::TooLarge;
-    }
     let next = partition.producers.entry(producer).or_insert(request.sequence);
     match request.sequence.cmp(next) {
         std::cmp::Ordering::Less => Response::Duplicate,

@@ -31,6 +31,7 @@ enum Bug {
     RowSkippedOnNull,
     LeaseCheckedOnlyAtTheStart,
     IdentityByIdAlone,
+    BatchRefusalBelieved,
 }
 
 fn run(seed: u64, bug: Option<Bug>) -> Result<(), Failure> {
@@ -63,6 +64,7 @@ fn planted_bugs_of_the_way_out_are_found() {
         Bug::RowSkippedOnNull,
         Bug::LeaseCheckedOnlyAtTheStart,
         Bug::IdentityByIdAlone,
+        Bug::BatchRefusalBelieved,
     ] {
         // Only a schedule that is right without the bug shows the bug.
         let found = (0..20_000).find_map(|seed| run(seed, Some(bug)).err().filter(|_| run(seed, None).is_ok()));

@@ -81,8 +81,9 @@ pub struct World {
     debts: i64,
     /// The smallest limit in bytes that a topic had, by which a refusal is judged.
     smallest_limit: usize,
-    /// Rows that a topic refused once. When the host died before that was stored,
-    /// the row is sent again, and the topic may take more by then.
+    /// Rows that a topic refused once, alone or with their batch. They are sent again,
+    /// by another host when theirs died before that was stored, and a batch behind
+    /// them may have arrived before.
     refused: BTreeSet<i64>,
     /// The first rule that was broken while actions were carried out.
     broken: Option<String>,
@@ -187,6 +188,13 @@ impl World {
                 Ended::TooLarge => {
                     self.refused.insert(row);
                     Fate::Refused("too large".to_owned())
+                }
+                Ended::BatchTooLarge if self.bug == Some(Bug::BatchRefusalBelieved) => {
+                    Fate::Refused("too large".to_owned())
+                }
+                Ended::BatchTooLarge => {
+                    self.refused.insert(row);
+                    Fate::Later("too large together".to_owned())
                 }
                 Ended::TimedOut => Fate::Later("timed out".to_owned()),
                 Ended::Behind => Fate::Later("behind".to_owned()),
