@@ -16,6 +16,7 @@ mod cluster_watch;
 mod create_topic;
 mod error;
 mod health;
+mod order;
 mod parts;
 mod windows;
 
@@ -39,6 +40,7 @@ use self::client::{config, connect};
 pub use self::error::ProduceError;
 use self::error::{DOWN, judge};
 use self::health::ClusterHealth;
+pub use self::order::OrderedSends;
 use self::parts::ProducerParts;
 use self::windows::{ProduceFailure, ProduceResult, Windows};
 use super::record::Record;
@@ -184,26 +186,36 @@ impl Producer {
 
     /// Hands a record to the client and answers with its acknowledgement to
     /// come. Waits only while the client's queue is full. Records that one
-    /// task sends to one partition are taken in this order.
+    /// task sends to one partition are taken in this order, and once one of
+    /// `order` was not, none behind it is.
     ///
     /// # Errors
     /// When the client refuses the record or has no room until `deadline`.
     pub async fn send(
         &self,
+        order: &OrderedSends,
         topic: &str,
         partition: i32,
         record: &Record,
         deadline: tokio::time::Instant,
     ) -> Result<Ack, ProduceError> {
         loop {
-            match self.inner.enqueue(topic, partition, record) {
+            match self.inner.enqueue(order, topic, partition, record) {
                 Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
                     if tokio::time::Instant::now() + QUEUE_FULL_WAIT > deadline {
+                        order.fail(topic, partition);
                         return Err(ProduceError::Later("the queue to kafka is full".to_owned()));
                     }
                     tokio::time::sleep(QUEUE_FULL_WAIT).await;
                 }
-                Err(error) => return Err(judge(topic, error.rdkafka_error_code(), &error.to_string())),
+                Err(error) => {
+                    let error = judge(topic, error.rdkafka_error_code(), &error.to_string());
+                    // What the client refuses for ever was never under way, and nothing can overtake it.
+                    if !matches!(error, ProduceError::Refused(_)) {
+                        order.fail(topic, partition);
+                    }
+                    return Err(error);
+                }
                 Ok(answer) => return Ok(Ack { answer, topic: topic.to_owned(), partition }),
             }
         }
@@ -289,7 +301,7 @@ mod tests {
         let deadline = tokio::time::Instant::now() + DELIVERY_TIMEOUT;
         let mut acks = Vec::new();
         for number in 0..4 {
-            acks.push(producer.send("fresh", 0, &record(number), deadline).await.unwrap());
+            acks.push(producer.send(&OrderedSends::default(), "fresh", 0, &record(number), deadline).await.unwrap());
         }
         let mut offsets = Vec::new();
         for ack in acks {
@@ -308,12 +320,12 @@ mod tests {
         let errors = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE];
         cluster.request_errors(RDKafkaApiKey::Produce, &errors);
         let deadline = tokio::time::Instant::now() + DELIVERY_TIMEOUT;
-        let first = producer.send("fresh", 0, &record(0), deadline).await.unwrap();
-        let second = producer.send("fresh", 0, &record(1), deadline).await.unwrap();
+        let first = producer.send(&OrderedSends::default(), "fresh", 0, &record(0), deadline).await.unwrap();
+        let second = producer.send(&OrderedSends::default(), "fresh", 0, &record(1), deadline).await.unwrap();
         assert!(matches!(first.await, Err(ProduceError::Refused(_))));
         let behind = second.await.unwrap_err();
         assert!(behind.to_string().contains("an earlier message of its partition"), "{behind}");
-        let third = producer.send("fresh", 0, &record(2), deadline).await.unwrap();
+        let third = producer.send(&OrderedSends::default(), "fresh", 0, &record(2), deadline).await.unwrap();
         assert_eq!(third.await.unwrap().1, Offset(0));
     }
 
@@ -329,19 +341,42 @@ mod tests {
         let producer = Producer::new(&[cluster.bootstrap_servers()], &properties).unwrap();
         producer.partitions("fresh").await.unwrap();
         let deadline = tokio::time::Instant::now() + DELIVERY_TIMEOUT;
-        let opens = producer.send("fresh", 0, &record(0), deadline).await.unwrap();
+        let opens = producer.send(&OrderedSends::default(), "fresh", 0, &record(0), deadline).await.unwrap();
         opens.await.unwrap();
         let errors = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 2];
         cluster.request_errors(RDKafkaApiKey::Produce, &errors);
         let mut acks = Vec::new();
         for number in 1..4 {
-            acks.push(producer.send("fresh", 0, &record(number), deadline).await.unwrap());
+            acks.push(producer.send(&OrderedSends::default(), "fresh", 0, &record(number), deadline).await.unwrap());
         }
         for ack in acks {
             let refused = ack.await.unwrap_err();
             assert!(matches!(&refused, ProduceError::Later(why) if why.contains("together")), "{refused}");
         }
-        let alone = producer.send("fresh", 0, &record(4), deadline).await.unwrap();
+        let alone = producer.send(&OrderedSends::default(), "fresh", 0, &record(4), deadline).await.unwrap();
         assert!(matches!(alone.await, Err(ProduceError::Refused(_))));
+    }
+
+    /// While a pass or request still handed records over, an earlier one failed; the
+    /// next found nothing in flight and was taken before it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_sent_behind_a_record_that_failed_is_given_back_too() {
+        let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        cluster.create_topic("fresh", 2, 1).unwrap();
+        let producer = Producer::new(&[cluster.bootstrap_servers()], &BTreeMap::new()).unwrap();
+        producer.partitions("fresh").await.unwrap();
+        cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+        let deadline = tokio::time::Instant::now() + DELIVERY_TIMEOUT;
+        let (order, other) = (OrderedSends::default(), OrderedSends::default());
+        let first = producer.send(&order, "fresh", 0, &record(0), deadline).await.unwrap();
+        assert!(first.await.is_err());
+        let second = producer.send(&order, "fresh", 0, &record(1), deadline).await.unwrap();
+        let behind = second.await.unwrap_err();
+        assert!(behind.to_string().contains("an earlier message of its partition"), "{behind}");
+        // Other partitions and other senders go on.
+        for (order, partition) in [(&order, 1), (&other, 0)] {
+            let goes_on = producer.send(order, "fresh", partition, &record(2), deadline).await.unwrap();
+            assert_eq!(goes_on.await.unwrap(), (partition, Offset(0)));
+        }
     }
 }

@@ -255,6 +255,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::kafka::producer::OrderedSends;
 
     fn bytes() -> impl Strategy<Value = Option<Bytes>> {
         proptest::option::of(proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from))
@@ -286,7 +287,7 @@ mod tests {
         let servers = vec![broker.servers().unwrap()];
         let producer = Producer::new(&servers, &std::collections::BTreeMap::new()).unwrap();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-        producer.send("odd", 0, sent, deadline).await.unwrap().await.unwrap();
+        producer.send(&OrderedSends::default(), "odd", 0, sent, deadline).await.unwrap().await.unwrap();
         let read = tokio::task::spawn_blocking(move || {
             let mut config = rdkafka::ClientConfig::new();
             config.set("bootstrap.servers", &servers[0]).set("group.id", "reader").set("auto.offset.reset", "earliest");

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::client::{ProducerClient, connect};
 use super::health::ClusterHealth;
+use super::order::OrderedSends;
 use super::windows::{ProduceResult, Ticket, Windows};
 use crate::clock::now;
 use crate::kafka::header_name;
@@ -50,6 +51,7 @@ impl ProducerParts {
 
     pub(super) fn enqueue(
         &self,
+        order: &OrderedSends,
         topic: &str,
         partition: i32,
         record: &Record,
@@ -57,7 +59,7 @@ impl ProducerParts {
         if self.health.fatal.load(Ordering::Relaxed) {
             self.replace();
         }
-        self.windows.send(topic, partition, record, |ticket| self.produce(topic, partition, record, ticket))
+        self.windows.send(order, topic, partition, record, |ticket| self.produce(topic, partition, record, ticket))
     }
 
     /// Hands a record to the client.

@@ -2,7 +2,8 @@
 //!
 //! The client has of each partition what its [`Window`] admits; the rest waits
 //! here in order. When the client fails one record, everything that waits
-//! behind it is given back: sent now, it would overtake.
+//! behind it is given back: sent now, it would overtake. So is what the same
+//! [`OrderedSends`] send there afterwards.
 //!
 //! Callbacks of the client only take note and ring; a thread of its own hands
 //! over what was released, since a callback that kept the last handle on its
@@ -20,6 +21,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::oneshot;
 
 use super::error::is_refusal;
+use super::order::OrderedSends;
 use crate::kafka::record::Record;
 
 /// Records that wait for their partitions' windows, all together. Past it a
@@ -52,7 +54,26 @@ pub(super) struct Ticket {
     topic: Arc<str>,
     partition: i32,
     bytes: usize,
+    waiter: Waiter,
+}
+
+/// The sender of a record, which waits for its answer.
+struct Waiter {
+    order: OrderedSends,
     answer: oneshot::Sender<ProduceResult>,
+}
+
+impl Waiter {
+    /// Fails the record, and with it what is sent behind it. The partitions are
+    /// locked meanwhile, so that no record gets past this.
+    fn fails(&self, topic: &str, partition: i32) {
+        self.order.fail(topic, partition);
+    }
+
+    fn hears(self, result: ProduceResult) {
+        // Nobody listens any more when the sender's deadline passed.
+        let _unheard = self.answer.send(result);
+    }
 }
 
 /// All partitions that were sent to.
@@ -73,7 +94,7 @@ struct Partitions {
 #[derive(Default)]
 struct PartitionWindow {
     window: Window,
-    queue: VecDeque<(Record, oneshot::Sender<ProduceResult>)>,
+    queue: VecDeque<(Record, Waiter)>,
 }
 
 impl Windows {
@@ -84,9 +105,11 @@ impl Windows {
         (Arc::new(Self { partitions: Mutex::default(), begun: Instant::now(), released }), rings)
     }
 
-    /// Hands a record over by `send`, or keeps it until the window admits it.
+    /// Hands a record over by `send`, or keeps it until the window admits it. Behind
+    /// a record of the same `order` that failed, it is given back.
     pub(super) fn send(
         &self,
+        order: &OrderedSends,
         topic: &str,
         partition: i32,
         record: &Record,
@@ -95,15 +118,20 @@ impl Windows {
         let (answer, answered) = oneshot::channel();
         let (now, bytes) = (self.now(), record.size());
         let mut partitions = self.locked();
+        let waiter = Waiter { order: order.clone(), answer };
+        if order.has_failed(topic, partition) {
+            waiter.hears(Err(ProduceFailure::Behind));
+            return Ok(answered);
+        }
         let no_room = partitions.waiting >= MAX_WAITING;
         let (topic, of) = partitions.entry(topic, partition);
         if of.queue.is_empty() && of.window.admits(now, bytes) {
-            send(Ticket { topic, partition, bytes, answer }).map_err(|(error, _)| error)?;
+            send(Ticket { topic, partition, bytes, waiter }).map_err(|(error, _)| error)?;
             of.window.handed_over(bytes);
         } else if no_room {
             return Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
         } else {
-            of.queue.push_back((record.clone(), answer));
+            of.queue.push_back((record.clone(), waiter));
             partitions.waiting += 1;
         }
         Ok(answered)
@@ -111,7 +139,7 @@ impl Windows {
 
     /// Takes note of what the client says of a record, and answers its sender.
     pub(super) fn delivered(&self, ticket: Ticket, result: Result<Option<Offset>, RDKafkaErrorCode>) {
-        let Ticket { topic, partition, bytes, answer } = ticket;
+        let Ticket { topic, partition, bytes, waiter } = ticket;
         let delivery = match result {
             Ok(Some(offset)) => Delivery::Acknowledged(offset),
             Ok(None) => Delivery::WithoutOffset,
@@ -132,19 +160,20 @@ impl Windows {
             Delivery::Acknowledged(_) => {}
             Delivery::WithoutOffset | Delivery::Failed | Delivery::Refused => {
                 behind = std::mem::take(&mut of.queue);
+                waiter.fails(&topic, partition);
+                behind.iter().for_each(|(_, waiter)| waiter.fails(&topic, partition));
             }
         }
         partitions.waiting -= behind.len();
         drop(partitions);
-        // Nobody listens any more when the sender's deadline passed.
-        let _unheard = answer.send(match result {
+        waiter.hears(match result {
             Ok(Some(offset)) => Ok((partition, offset)),
             Ok(None) => Err(ProduceFailure::WithoutOffset { from }),
             Err(code) if delivery == Delivery::Refused && !alone => Err(ProduceFailure::BatchRefused(code)),
             Err(code) => Err(ProduceFailure::Code(code)),
         });
-        for (_, answer) in behind {
-            let _unheard = answer.send(Err(ProduceFailure::Behind));
+        for (_, waiter) in behind {
+            waiter.hears(Err(ProduceFailure::Behind));
         }
     }
 
@@ -174,26 +203,28 @@ impl Windows {
             let of = partitions.entry(&topic, partition).1;
             let mut taken = 0;
             let mut room = true;
-            while let Some((record, answer)) = of.queue.pop_front_if(|(record, _)| of.window.admits(now, record.size()))
+            while let Some((record, waiter)) = of.queue.pop_front_if(|(record, _)| of.window.admits(now, record.size()))
             {
                 let bytes = record.size();
-                let ticket = Ticket { topic: Arc::clone(&topic), partition, bytes, answer };
+                let ticket = Ticket { topic: Arc::clone(&topic), partition, bytes, waiter };
                 match send(&topic, partition, &record, ticket) {
                     Ok(()) => {
                         of.window.handed_over(bytes);
                         taken += 1;
                     }
                     Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), ticket)) => {
-                        of.queue.push_front((record, ticket.answer));
+                        of.queue.push_front((record, ticket.waiter));
                         room = false;
                         break;
                     }
                     Err((error, ticket)) => {
                         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-                        let _unheard = ticket.answer.send(Err(ProduceFailure::Code(code)));
+                        ticket.waiter.fails(&topic, partition);
+                        ticket.waiter.hears(Err(ProduceFailure::Code(code)));
                         taken += 1 + of.queue.len();
-                        for (_, answer) in of.queue.drain(..) {
-                            let _unheard = answer.send(Err(ProduceFailure::Behind));
+                        for (_, waiter) in of.queue.drain(..) {
+                            waiter.fails(&topic, partition);
+                            waiter.hears(Err(ProduceFailure::Behind));
                         }
                     }
                 }

@@ -109,7 +109,9 @@ impl Relay {
     }
 
     pub(super) async fn produce(&mut self, shard: i32, row: RowId, partition: i32) {
-        let Some(kept) = self.passes.get_mut(&shard).and_then(|pass| pass.rows.get_mut(&row)) else { return };
+        let Some(pass) = self.passes.get_mut(&shard) else { return };
+        let order = pass.order.clone();
+        let Some(kept) = pass.rows.get_mut(&row) else { return };
         kept.partition = Some(partition);
         let record = match Record::decode(&kept.row.record) {
             Ok(record) => record,
@@ -118,12 +120,24 @@ impl Relay {
             }
         };
         let topic = kept.row.topic.clone();
-        if !self.waits.admits(Instant::now(), &(topic.clone(), partition)) {
-            let fate = Fate::Later("its partition does not answer".to_owned());
-            return self.tell(shard, ShardEvent::Produced { row, fate });
+        let waits = if order.has_failed(&topic, partition) {
+            Some("waits behind an earlier message of its partition")
+        } else if Instant::now() >= self.shards.borrow().until {
+            // The rows before it took long to hand over.
+            order.fail(&topic, partition);
+            Some("the lease on its shard ran out")
+        } else if !self.waits.admits(Instant::now(), &(topic.clone(), partition)) {
+            // The pause may end while the rows behind it are still handed over.
+            order.fail(&topic, partition);
+            Some("its partition does not answer")
+        } else {
+            None
+        };
+        if let Some(reason) = waits {
+            return self.tell(shard, ShardEvent::Produced { row, fate: Fate::Later(reason.to_owned()) });
         }
         kept.asked = true;
-        match self.producer.send(&topic, partition, &record, Instant::now() + ROOM_WITHIN).await {
+        match self.producer.send(&order, &topic, partition, &record, Instant::now() + ROOM_WITHIN).await {
             Ok(ack) => self.working.push(Box::pin(async move {
                 vec![Done::Row { shard, row, event: ShardEvent::Produced { row, fate: fate_of(ack.await) } }]
             })),

@@ -7,7 +7,7 @@ use courier_core::message::Offset;
 use courier_core::outbound::{Fate, Retry, Row, RowEnd, RowId, Shard, TopicId, Undeliverable};
 
 use super::waits::RelayPartition;
-use crate::kafka::producer::ProduceError;
+use crate::kafka::producer::{OrderedSends, ProduceError};
 use crate::kafka::record::murmur2_hash;
 use crate::store::{Identity, OutboundRow, RelayResult};
 
@@ -15,6 +15,8 @@ use crate::store::{Identity, OutboundRow, RelayResult};
 pub(super) struct Pass {
     pub(super) epoch: i64,
     pub(super) machine: Shard,
+    /// The order in which its rows are sent.
+    pub(super) order: OrderedSends,
     pub(super) rows: HashMap<RowId, RelayedRow>,
 }
 
@@ -28,7 +30,7 @@ pub(super) struct RelayedRow {
 
 impl Pass {
     pub(super) fn new(epoch: i64) -> Self {
-        Self { epoch, machine: Shard::default(), rows: HashMap::new() }
+        Self { epoch, machine: Shard::default(), order: OrderedSends::default(), rows: HashMap::new() }
     }
 
     /// Keeps the content of a row, and returns the row of the machine.

@@ -42,7 +42,7 @@ use super::unsent::{Lane, UnsentLanes};
 use super::waker::Waker;
 use crate::clock::now;
 use crate::kafka::log_reader::LogReader;
-use crate::kafka::producer::{ProduceError, Producer};
+use crate::kafka::producer::{OrderedSends, ProduceError, Producer};
 use crate::kafka::record::murmur2_partition;
 use crate::publish::relay::delayed::DelayedWaker;
 use crate::said;
@@ -347,6 +347,7 @@ impl AcceptorParts {
     async fn produce(&self, steps: &mut [SendStep], answer_by: Instant) {
         // A message that did not get into the client's queue must not be overtaken.
         let mut blocked: HashSet<String> = HashSet::new();
+        let order = OrderedSends::default();
         for step in steps {
             if !matches!(step, SendStep::Clear { .. }) {
                 continue;
@@ -357,7 +358,7 @@ impl AcceptorParts {
                 Err(ProduceError::Later("waits behind an earlier message of its topic".to_owned()))
             } else {
                 let partition = partition_of(&ready, partitions);
-                self.producer.send(topic, partition, &ready.record, answer_by).await
+                self.producer.send(&order, topic, partition, &ready.record, answer_by).await
             };
             *step = match sent {
                 Ok(ack) => SendStep::InFlight { ready, ack, flight },

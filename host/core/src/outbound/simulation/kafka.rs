@@ -5,7 +5,7 @@
 //! in any order, and, like librdkafka, reports success without an offset for
 //! everything before an acknowledged request.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::Identity;
 use crate::message::{Offset, Timestamp};
@@ -99,13 +99,24 @@ pub struct Client {
     producer: u64,
     streams: BTreeMap<(usize, usize), Stream>,
     known: HashMap<usize, u64>,
+    /// The passes of rows under way, and where the rows go.
+    passes: BTreeMap<i64, (u64, (usize, usize))>,
+    /// Partitions in which a record of a pass failed.
+    failed: BTreeSet<(u64, (usize, usize))>,
     /// Whether the window applies; a planted fault turns it off.
     windowed: bool,
 }
 
 impl Client {
     pub fn new(producer: u64, windowed: bool) -> Self {
-        Self { producer, streams: BTreeMap::new(), known: HashMap::new(), windowed }
+        Self {
+            producer,
+            streams: BTreeMap::new(),
+            known: HashMap::new(),
+            passes: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            windowed,
+        }
     }
 
     /// Learns the id of a topic. A window belongs to a topic id: acknowledgements
@@ -123,15 +134,36 @@ impl Client {
         self.streams.iter().all(|((of, _), stream)| *of != topic || stream.in_flight.is_empty())
     }
 
-    /// Takes a record that the machine wants produced.
-    pub fn send(&mut self, now: Timestamp, to: (usize, usize), row: i64, identity: Identity, size: usize) {
+    /// Takes a record that the machine wants produced, unless one of its pass failed
+    /// there.
+    pub fn send(
+        &mut self,
+        now: Timestamp,
+        to: (usize, usize),
+        row: i64,
+        identity: Identity,
+        size: usize,
+        ordered: Option<u64>,
+    ) -> bool {
+        if ordered.is_some_and(|pass| self.failed.contains(&(pass, to))) {
+            return false;
+        }
+        if let Some(pass) = ordered {
+            self.passes.insert(row, (pass, to));
+        }
         let stream = self.streams.entry(to).or_default();
         let meant_for = self.known.get(&to.0).copied().unwrap_or(0);
         stream.waiting.push_back(Request { row, identity, size, meant_for, sequence: 0 });
         stream.hand_over(now, self.windowed);
+        true
     }
 
-    /// Lets a random event happen to one partition's requests.
+    /// Notes that a record of a pass was not sent.
+    pub fn fail(&mut self, to: (usize, usize), pass: u64) {
+        self.failed.insert((pass, to));
+    }
+
+    /// Lets a random event happen, and notes which passes failed where.
     pub fn work(
         &mut self,
         now: Timestamp,
@@ -139,6 +171,19 @@ impl Client {
         chance: &mut Chance,
         faulty: bool,
     ) -> Vec<(i64, Ended)> {
+        let ended = self.happen(now, topics, chance, faulty);
+        for (row, end) in &ended {
+            if let Some(of) = self.passes.remove(row)
+                && !matches!(end, Ended::Delivered(_))
+            {
+                self.failed.insert(of);
+            }
+        }
+        ended
+    }
+
+    /// Lets a random event happen to one partition's requests.
+    fn happen(&mut self, now: Timestamp, topics: &mut [Topic], chance: &mut Chance, faulty: bool) -> Vec<(i64, Ended)> {
         let busy: Vec<_> =
             self.streams.iter().filter(|(_, stream)| !stream.in_flight.is_empty()).map(|(to, _)| *to).collect();
         if busy.is_empty() {

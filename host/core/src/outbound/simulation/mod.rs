@@ -32,6 +32,7 @@ enum Bug {
     LeaseCheckedOnlyAtTheStart,
     IdentityByIdAlone,
     BatchRefusalBelieved,
+    SentBehindAFailure,
 }
 
 fn run(seed: u64, bug: Option<Bug>) -> Result<(), Failure> {
@@ -65,6 +66,7 @@ fn planted_bugs_of_the_way_out_are_found() {
         Bug::LeaseCheckedOnlyAtTheStart,
         Bug::IdentityByIdAlone,
         Bug::BatchRefusalBelieved,
+        Bug::SentBehindAFailure,
     ] {
         // Only a schedule that is right without the bug shows the bug.
         let found = (0..20_000).find_map(|seed| run(seed, Some(bug)).err().filter(|_| run(seed, None).is_ok()));

@@ -3,7 +3,7 @@
 
 mod ends;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::kafka::{Client, Ended, Topic};
@@ -48,6 +48,10 @@ struct Host {
     told: Vec<(i64, Told)>,
     frozen_until: i64,
     rows: BTreeMap<i64, (Stored, i32)>,
+    /// Rows of the present pass that are handed to the client one after another.
+    sends: VecDeque<(i64, i32)>,
+    /// Counts the passes.
+    pass: u64,
 }
 
 /// An answer under way to a host.
@@ -104,6 +108,8 @@ impl World {
             told: Vec::new(),
             frozen_until: 0,
             rows: BTreeMap::new(),
+            sends: VecDeque::new(),
+            pass: 0,
         });
         let debts = 10 + i64::try_from(chance.below(40)).unwrap_or(0);
         Self {
@@ -174,6 +180,9 @@ impl World {
             return Ok(());
         }
         self.lease(host);
+        for _ in 0..self.chance.below(6) {
+            self.hand_over(host);
+        }
         let ended = {
             let World { hosts, topics, chance, now, .. } = self;
             hosts[host].client.work(Timestamp(*now), topics, chance, faulty)
@@ -249,6 +258,7 @@ impl World {
             dead.client = Client::new(self.producers, windowed);
             dead.told.clear();
             dead.rows.clear();
+            dead.sends.clear();
             dead.leased_until = 0;
             dead.epoch = 0;
         }
@@ -333,6 +343,7 @@ impl World {
             tries: row.tries,
         });
         let taken = taken.collect();
+        self.hosts[host].pass += 1;
         self.hosts[host].rows = rows.into_iter().map(|(id, row)| (id, (row, 0))).collect();
         let leased_until = self.until(self.hosts[host].leased_until);
         self.tell(host, ShardEvent::Taken { rows: taken, leased_until });
@@ -348,21 +359,32 @@ impl World {
                 ShardAction::LookUp { row, partition, from } => Told::LookUp { row, partition, from },
                 ShardAction::Settle(ends) => Told::Settle(ends),
                 ShardAction::Produce { row, partition } => {
-                    let now = Timestamp(self.now);
-                    let sender = &mut self.hosts[host];
-                    if self.now >= sender.leased_until {
-                        self.broken = Some(format!("row {} was produced without a lease", row.0));
-                    }
-                    let Some((stored, at)) = sender.rows.get_mut(&row.0) else { continue };
-                    *at = partition;
-                    let to = (stored.topic, usize::try_from(partition).unwrap_or(0));
-                    let (identity, size) = (stored.identity, stored.size);
-                    sender.client.send(now, to, row.0, identity, size);
+                    self.hosts[host].sends.push_back((row.0, partition));
                     continue;
                 }
             };
             let at = self.now + self.chance.between(0, 400_000);
             self.hosts[host].told.push((at, told));
+        }
+    }
+
+    /// Hands the next row to the client, which may have failed an earlier one by now.
+    fn hand_over(&mut self, host: usize) {
+        let sender = &mut self.hosts[host];
+        let Some((row, partition)) = sender.sends.pop_front() else { return };
+        let Some((stored, at)) = sender.rows.get_mut(&row) else { return };
+        *at = partition;
+        let to = (stored.topic, usize::try_from(partition).unwrap_or(0));
+        let (identity, size) = (stored.identity, stored.size);
+        let is_leased = self.now < sender.leased_until;
+        if !is_leased && self.bug == Some(Bug::LeaseCheckedOnlyAtTheStart) {
+            self.broken = Some(format!("row {row} was produced without a lease"));
+        }
+        let ordered = (self.bug != Some(Bug::SentBehindAFailure)).then_some(sender.pass);
+        if !(is_leased && sender.client.send(Timestamp(self.now), to, row, identity, size, ordered)) {
+            sender.client.fail(to, sender.pass);
+            let fate = Fate::Later("not now".to_owned());
+            self.tell(host, ShardEvent::Produced { row: RowId(row), fate });
         }
     }
 
