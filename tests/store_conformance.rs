@@ -65,6 +65,8 @@ mod settling;
 mod settling_many;
 #[path = "store_conformance/states.rs"]
 mod states;
+#[path = "store_conformance/taking.rs"]
+mod taking;
 #[path = "store_conformance/undelivered.rs"]
 mod undelivered;
 
@@ -329,6 +331,10 @@ on_both_dialects! {
         an_emission_is_listed_once_kafka_has_it
         a_row_that_kafka_refuses_can_be_resent
         a_row_held_for_a_direct_send_is_not_relayed;
+    taking:
+        a_silent_partition_gives_no_row_but_the_one_that_asks_it
+        a_row_stays_behind_what_is_left_out_of_its_key
+        what_is_under_way_hides_all_rows_of_its_keys;
     undelivered:
         what_is_undelivered_keeps_its_whole_content
         what_is_undelivered_is_sent_again_repaired_or_given_up

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use courier::store::sessions::MAX_SESSIONS_EACH;
 use courier::store::{
-    Becomes, DeadLetterFilter, FailureFilter, LetterFate, MinuteRow, NewOutbound, PaceRow, Page, RelayResult, Relayed,
-    SHARDS,
+    Becomes, DeadLetterFilter, FailureFilter, LeftOut, LetterFate, MinuteRow, NewOutbound, PaceRow, Page, RelayResult,
+    Relayed, SHARDS,
 };
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
@@ -236,7 +236,7 @@ pub async fn letters_of_one_id_and_two_sources_have_fates_of_their_own(database:
     };
     assert_eq!(fates().await, [LetterFate::Waiting; 3]);
     let mut results = Vec::new();
-    for row in store.outbound(&shards, 10, &[]).await.unwrap() {
+    for row in store.outbound(&shards, 10, &LeftOut::default()).await.unwrap() {
         let result = match row.source.as_str() {
             "/eu" => RelayResult::Taken { partition: 0, offset: Offset(9) },
             "/us" => RelayResult::Undelivered { code: "too_large", reason: "too large".to_owned() },

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use courier::store::{
-    Accepted, DelayedFilter, Due, MessageFilter, MessageRow, NewMessage, Page, RelayResult, Relayed, SHARDS,
+    Accepted, DelayedFilter, Due, LeftOut, MessageFilter, MessageRow, NewMessage, Page, RelayResult, Relayed, SHARDS,
     SharedStore, StoreError,
 };
 use courier_core::message::{Offset, Timestamp};
@@ -86,7 +86,7 @@ pub async fn what_is_due_leaves_in_the_order_it_is_due(database: Database) {
     assert_eq!(row(&store, "m-1").await.state, State::Committed, "it is on its way");
     assert_eq!(store.move_due(&shards, None).await.unwrap().rows, 0, "each moves once");
 
-    let rows = store.outbound(&shards, 10, &[]).await.unwrap();
+    let rows = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     let result = RelayResult::Taken { partition: 3, offset: Offset(7) };
     store.relayed(&shards, &[Relayed { id: rows[0].id, shard: rows[0].shard, result }]).await.unwrap();
     let seen = row(&store, "m-1").await;
@@ -105,7 +105,7 @@ pub async fn nothing_is_due_early_by_the_stores_clock(database: Database) {
         until_due(&store, &shards).await;
         left -= store.move_due(&shards, None).await.unwrap().rows;
         let now = store.ping().await.unwrap();
-        for outbound in store.outbound(&shards, 10, &[]).await.unwrap() {
+        for outbound in store.outbound(&shards, 10, &LeftOut::default()).await.unwrap() {
             assert!(row(&store, &outbound.message_id).await.deliver_at.unwrap() <= now, "{}", outbound.message_id);
         }
     }
@@ -273,7 +273,7 @@ pub async fn retention_leaves_what_waits_alone(database: Database) {
     let shards = all_shards(&store).await;
     store.accept(&[waiting("m-1", None, Due::After(HOUR)), waiting("m-2", None, Due::At(Timestamp(0)))]).await.unwrap();
     store.move_due(&shards, None).await.unwrap();
-    let rows = store.outbound(&shards, 10, &[]).await.unwrap();
+    let rows = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     let result = RelayResult::Taken { partition: 0, offset: Offset(0) };
     store.relayed(&shards, &[Relayed { id: rows[0].id, shard: rows[0].shard, result }]).await.unwrap();
     tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,8 +1,8 @@
 //! Messages that share an id: topic, source and id together identify a message.
 
 use courier::store::{
-    Accepted, Identity, MAX_SAME_ID, MessageFilter, NewMessage, NewOutbound, Page, RelayResult, Relayed, SHARDS,
-    SentMessage, UnsentMessage,
+    Accepted, Identity, LeftOut, MAX_SAME_ID, MessageFilter, NewMessage, NewOutbound, Page, RelayResult, Relayed,
+    SHARDS, SentMessage, UnsentMessage,
 };
 use courier_core::message::Offset;
 use courier_core::status::State;
@@ -56,14 +56,14 @@ pub async fn one_id_of_two_sources_is_two_messages(database: Database) {
     assert_eq!(ended, [Some(State::Committed), None]);
     let writer = join(&store, "host-1").await;
     let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
-    let rows = store.outbound(&shards, 10, &[]).await.unwrap();
+    let rows = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.identity()).collect::<Vec<_>>(), [us.identity()]);
     let result = RelayResult::Undelivered { code: "too_large", reason: "too large".to_owned() };
     store.relayed(&shards, &[Relayed { id: rows[0].id, shard: rows[0].shard, result }]).await.unwrap();
     assert_eq!((of(&us).await.state, of(&us).await.retrying), (State::SendFail, false));
     assert_eq!(of(&eu).await.place, Some((0, Offset(7))));
     store.resend(&us.identity()).await.unwrap();
-    assert_eq!(store.outbound(&shards, 10, &[]).await.unwrap()[0].identity(), us.identity());
+    assert_eq!(store.outbound(&shards, 10, &LeftOut::default()).await.unwrap()[0].identity(), us.identity());
 }
 
 pub async fn one_id_on_two_topics_is_two_messages(database: Database) {
@@ -98,7 +98,7 @@ pub async fn two_outboxes_with_one_row_id_send_both(database: Database) {
     let second = NewMessage { digest: [2; 32], ..billing };
     let answers = store.take_outbox(shards[4], std::slice::from_ref(&second)).await.unwrap();
     assert!(matches!(answers[..], [Accepted::New]), "{answers:?}");
-    let owed = store.outbound(&shards, 10, &[]).await.unwrap();
+    let owed = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     assert_eq!(owed.iter().map(|row| row.source.as_str()).collect::<Vec<_>>(), ["shop", "billing"]);
 }
 
@@ -113,7 +113,7 @@ pub async fn a_broadcast_that_is_sent_again_goes_to_its_companion(database: Data
     let broadcast = NewMessage { kind: "broadcast", outbound, ..plain };
     store.accept(std::slice::from_ref(&broadcast)).await.unwrap();
     let told = async |result: RelayResult| {
-        let rows = store.outbound(&shards, 10, &[]).await.unwrap();
+        let rows = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
         let [row] = &rows[..] else { panic!("{rows:?}") };
         assert_eq!((row.topic.as_str(), row.identity()), ("order.broadcast", broadcast.identity()));
         store.relayed(&shards, &[Relayed { id: row.id, shard: row.shard, result }]).await.unwrap();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use courier::store::{Due, RelayResult, Relayed, SHARDS, SentMessage, SharedStore, StoreError, UnsentMessage};
+use courier::store::{Due, LeftOut, RelayResult, Relayed, SHARDS, SentMessage, SharedStore, StoreError, UnsentMessage};
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 
@@ -34,7 +34,7 @@ impl Send {
 
     /// The relay reports the result of a message that it has to send.
     async fn relayed(&self, id: &str, result: RelayResult) {
-        let rows = self.store.outbound(&self.shards, 1_000, &[]).await.unwrap();
+        let rows = self.store.outbound(&self.shards, 1_000, &LeftOut::default()).await.unwrap();
         let row = rows.iter().find(|row| row.message_id == id).unwrap_or_else(|| panic!("{id} is not owed"));
         let result = Relayed { id: row.id, shard: row.shard, result };
         self.store.relayed(&self.shards, std::slice::from_ref(&result)).await.unwrap();

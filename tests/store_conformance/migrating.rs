@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use courier::store::{Accepted, HalfState, NewMessage, RelayResult, Relayed, SHARDS};
+use courier::store::{Accepted, HalfState, LeftOut, NewMessage, RelayResult, Relayed, SHARDS};
 use courier_core::message::Offset;
 use courier_core::status::State;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -141,7 +141,7 @@ pub async fn what_an_older_version_kept_is_found_and_sent(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "new-host").await;
     let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
-    let rows = store.outbound(&shards, 10, &[]).await.unwrap();
+    let rows = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     let told: Vec<_> = rows.iter().map(|row| (row.identity(), row.topic.as_str())).collect();
     assert_eq!(told, [(identity("owed"), "order"), (identity("cast"), "order.broadcast")]);
     let taken = |id, offset| {
@@ -155,7 +155,7 @@ pub async fn what_an_older_version_kept_is_found_and_sent(database: Database) {
         assert_eq!((row.state, row.place), (State::Committed, Some((0, Offset(offset)))), "{id}");
     }
     assert_eq!(store.move_due(&shards, None).await.unwrap().rows, 1);
-    assert_eq!(store.outbound(&shards, 10, &[]).await.unwrap()[0].identity(), identity("later"));
+    assert_eq!(store.outbound(&shards, 10, &LeftOut::default()).await.unwrap()[0].identity(), identity("later"));
     // A sent message is found, also by another source's message of its id.
     let again = message("sent", None, None);
     let other = NewMessage { source: "other".to_owned(), ..again.clone() };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use courier::store::StoreError;
-use courier::store::{ChosenPartition, NewOutbound, OutboundRow, RelayResult, Relayed, SHARDS, SharedStore};
+use courier::store::{ChosenPartition, LeftOut, NewOutbound, OutboundRow, RelayResult, Relayed, SHARDS, SharedStore};
 use courier_core::message::Offset;
 use courier_core::status::State;
 
@@ -45,7 +45,7 @@ fn refused(row: &OutboundRow) -> Relayed {
 }
 
 async fn rows(store: &SharedStore, shards: &[(i32, i64)]) -> Vec<OutboundRow> {
-    store.outbound(shards, 1_000, &[]).await.unwrap()
+    store.outbound(shards, 1_000, &LeftOut::default()).await.unwrap()
 }
 
 pub async fn shards_are_leased_to_one_writer_at_a_time(database: Database) {
@@ -113,7 +113,7 @@ pub async fn rows_leave_in_order_and_a_waiting_one_hides_its_key(database: Datab
     assert_eq!(ids, ["a-1", "b-1", "none-1", "a-2", "a-other", "none-2", "b-2"]);
     assert!(found.is_sorted_by_key(|row| row.id));
     assert_eq!(found[0].record, "record of a-1");
-    assert_eq!(store.outbound(&shards, 2, &[]).await.unwrap().len(), 2);
+    assert_eq!(store.outbound(&shards, 2, &LeftOut::default()).await.unwrap().len(), 2);
     let some: Vec<_> = shards.iter().copied().filter(|(shard, _)| *shard == 2).collect();
     assert_eq!(due(&store, &some).await, ["b-1", "b-2"], "only leased shards");
 

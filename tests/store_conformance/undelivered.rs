@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use courier::store::undelivered::{NewUndelivered, Repaired, UndeliveredFilter, UndeliveredRow};
-use courier::store::{Page, RelayResult, Relayed, SHARDS, SharedStore, StoreError};
+use courier::store::{LeftOut, Page, RelayResult, Relayed, SHARDS, SharedStore, StoreError};
 
 use super::Database;
 use super::owner::{LEASE, Owner, emission, handled};
@@ -24,7 +24,7 @@ async fn three(database: &Database) -> (SharedStore, Vec<(i32, i64)>) {
     let mut outcome = handled(0);
     outcome.outbound = vec![emission("a", Some(b"k"), 1), emission("b", None, 2), emission("c", None, 3)];
     owner.settle(1, vec![outcome]).await;
-    let rows = store.outbound(&shards, 10, &[]).await.unwrap();
+    let rows = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     let result = RelayResult::Undelivered { code: "too_large", reason: "too \0 large".to_owned() };
     let results: Vec<_> =
         rows.iter().map(|row| Relayed { id: row.id, shard: row.shard, result: result.clone() }).collect();
@@ -34,7 +34,7 @@ async fn three(database: &Database) -> (SharedStore, Vec<(i32, i64)>) {
 
 pub async fn what_is_undelivered_keeps_its_whole_content(database: Database) {
     let (store, shards) = three(&database).await;
-    assert!(store.outbound(&shards, 10, &[]).await.unwrap().is_empty());
+    assert!(store.outbound(&shards, 10, &LeftOut::default()).await.unwrap().is_empty());
     let first = store.undelivered(&UndeliveredFilter::default(), &page(None, 2)).await.unwrap();
     let rest = store.undelivered(&UndeliveredFilter::default(), &page(first.next.clone(), 2)).await.unwrap();
     let ids: Vec<&str> = first.items.iter().chain(&rest.items).map(|row| row.message_id.as_str()).collect();
@@ -70,7 +70,7 @@ pub async fn what_is_undelivered_is_sent_again_repaired_or_given_up(database: Da
     store.give_up_undelivered(rows[0].id, "given up by ops: obsolete").await.unwrap();
     assert!(matches!(store.give_up_undelivered(rows[0].id, "twice").await, Err(StoreError::NotFound(_))));
     assert!(all(&store, &UndeliveredFilter::default()).await.is_empty());
-    let owed = store.outbound(&shards, 10, &[]).await.unwrap();
+    let owed = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     let sent = emission("a", Some(b"k"), 1);
     assert_eq!((owed[0].message_id.as_str(), &owed[0].record, owed[0].tries), ("a", &sent.record, 0));
     assert_eq!((owed[1].topic.as_str(), &owed[1].record[..], owed[1].shard), ("elsewhere", &b"mended"[..], 7));
@@ -107,7 +107,7 @@ pub async fn topics_that_wait_give_only_rows_that_were_never_tried(database: Dat
     let mut outcome = handled(0);
     outcome.outbound = vec![emission("a", None, 1), emission("b", None, 2)];
     owner.settle(1, vec![outcome]).await;
-    let rows = store.outbound(&shards, 10, &[]).await.unwrap();
+    let rows = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     let result = RelayResult::Later {
         reason: "topic is missing".to_owned(),
         wait: std::time::Duration::ZERO,
@@ -115,10 +115,10 @@ pub async fn topics_that_wait_give_only_rows_that_were_never_tried(database: Dat
     };
     let tried = Relayed { id: rows[0].id, shard: rows[0].shard, result };
     store.relayed(&shards, &[tried]).await.unwrap();
-    let waiting = [rows[0].topic.clone()];
+    let waiting = LeftOut { topics: vec![rows[0].topic.clone()], ..LeftOut::default() };
     let left: Vec<_> = store.outbound(&shards, 10, &waiting).await.unwrap();
     assert_eq!(left.iter().map(|row| row.message_id.as_str()).collect::<Vec<_>>(), ["b"]);
-    let back = store.outbound(&shards, 10, &[]).await.unwrap();
+    let back = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     let a = back.iter().find(|row| row.message_id == "a").unwrap();
     assert_eq!((a.tries, a.unknown_from.map(|from| from.0)), (1, Some(5)));
 }

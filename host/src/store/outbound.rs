@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{ChosenPartition, Identity, OutboundRow, Relayed, StoreError};
+use super::{ChosenPartition, Identity, LeftOut, OutboundRow, Relayed, StoreError};
 
 /// Reads and settles outbound rows.
 #[async_trait]
@@ -14,14 +14,15 @@ pub trait OutboundStore: Send + Sync + 'static {
     async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError>;
 
     /// Reads the first rows of the leased shards in the order of their ids, at most
-    /// `limit` in all. A row that is not due yet (`held_until` lies in the future)
-    /// hides the rows behind it that have the same topic and key. Of the topics in
-    /// `waiting` only rows that were never tried are returned.
+    /// `limit` in all, and of each partition that is tried with one row the first
+    /// besides. A row that is not returned now hides those behind it that have the
+    /// same topic and key: one that is not due yet (`held_until` lies in the future),
+    /// and what `left_out` names.
     async fn outbound(
         &self,
         shards: &[(i32, i64)],
         limit: u32,
-        waiting: &[String],
+        left_out: &LeftOut,
     ) -> Result<Vec<OutboundRow>, StoreError>;
 
     /// Stores the partitions chosen for rows before they are produced there. `Fenced`

@@ -228,7 +228,7 @@ impl Relay {
         if free.is_empty() || Instant::now() >= until || self.producer.is_down() {
             return Ok(0);
         }
-        let rows = self.store.outbound(&free, TAKE, &self.waits.topics(Instant::now())).await?;
+        let rows = self.store.outbound(&free, TAKE, &self.waits.left_out(Instant::now())).await?;
         let count = rows.len();
         let epochs: HashMap<i32, i64> = free.into_iter().collect();
         let mut of_shard: HashMap<i32, Vec<Row>> = HashMap::new();

@@ -2,8 +2,9 @@
 //!
 //! A topic that is missing or unknown, and a partition that does not answer,
 //! must not delay others: each is tried again after a growing pause, a
-//! partition with one row at a time, and no other row of it is taken until
-//! then.
+//! partition with one row at a time, and no other row of it is taken until it
+//! answered. A row that was never tried has no partition yet: it is taken once,
+//! and is left alone when its partition turns out to be one of these.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::causes::{Cause, Causes, Subject};
-use crate::store::StoreError;
+use crate::store::{LeftOut, StoreError};
 
 /// The code of the cause that the store refuses rows to the relay.
 const NO_ROWS: &str = "relay_without_rows";
@@ -67,17 +68,28 @@ impl Waits {
         let relay = Subject::Host("relay".to_owned());
         match error {
             None => self.causes.clear_code(&relay, NO_ROWS),
-            Some(error) if error.is_transient() => tracing::debug!(%error, "the relay waits for the store"),
+            // Also a store that only takes too long: it may do so at each question.
             Some(error) => {
+                tracing::debug!(%error, "the relay waits for the store");
                 let why = format!("the store gives no rows to send, so that nothing leaves the host: {error}");
                 self.causes.report(relay, Cause::new(NO_ROWS, why));
             }
         }
     }
 
-    /// Topics of which only untried rows are taken now.
-    pub(super) fn topics(&self, now: Instant) -> Vec<String> {
-        self.topics.iter().filter(|(_, wait)| now < wait.until).map(|(topic, _)| topic.clone()).collect()
+    /// What is left out of the rows that are taken now.
+    pub(super) fn left_out(&self, now: Instant) -> LeftOut {
+        let topics = self.topics.iter().filter(|(_, wait)| now < wait.until).map(|(topic, _)| topic.clone());
+        let is_tried = |(partition, wait): &(&RelayPartition, &PartitionWait)| {
+            now >= wait.until && !self.probing.contains(*partition)
+        };
+        let tried = self.partitions.iter().filter(is_tried).map(|(partition, _)| partition.clone());
+        LeftOut {
+            topics: topics.collect(),
+            partitions: self.partitions.keys().cloned().collect(),
+            tried: tried.collect(),
+            under_way: Vec::new(),
+        }
     }
 
     /// Why nothing is sent to a topic now; `None` when it may be tried.
@@ -198,15 +210,46 @@ mod tests {
     }
 
     #[test]
+    fn a_silent_partition_is_left_out_until_it_answered_but_for_the_row_that_asks_it() {
+        let mut waits = Waits::new(Causes::default());
+        let (now, partition) = (Instant::now(), ("order".to_owned(), 3));
+        waits.partition_waits(now, partition.clone(), "timed out");
+        let of = |waits: &Waits, now| {
+            let left_out = waits.left_out(now);
+            (left_out.partitions, left_out.tried)
+        };
+        assert_eq!(of(&waits, now), (vec![partition.clone()], vec![]));
+        let later = now + PAUSE_FIRST;
+        assert_eq!(of(&waits, later), (vec![partition.clone()], vec![partition.clone()]));
+        assert!(waits.admits(later, &partition));
+        assert_eq!(of(&waits, later), (vec![partition.clone()], vec![]), "one row asks already");
+        waits.partition_answered(&partition);
+        assert_eq!(of(&waits, later), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_store_that_gives_no_rows_is_a_cause_whatever_it_says() {
+        let causes = Causes::default();
+        let waits = Waits::new(causes.clone());
+        waits.asked_the_store(Some(&StoreError::Unavailable("it takes too long".to_owned())));
+        assert!(causes.is_reported(&Subject::Host("relay".to_owned()), NO_ROWS));
+        waits.asked_the_store(None);
+        assert!(!causes.is_reported(&Subject::Host("relay".to_owned()), NO_ROWS));
+    }
+
+    #[test]
     fn a_topic_that_waits_is_named_until_its_pause_is_over() {
         let mut waits = Waits::new(Causes::default());
         let now = Instant::now();
         waits.topic_waits(now, "order", "topic_missing", "topic order does not exist");
-        assert_eq!(waits.topics(now), ["order"]);
+        assert_eq!(waits.left_out(now).topics, ["order"]);
         assert_eq!(waits.topic(now, "order").as_deref(), Some("topic order does not exist"));
-        assert_eq!((waits.topics(now + PAUSE_FIRST).len(), waits.topic(now + PAUSE_FIRST, "order")), (0, None));
+        assert_eq!(
+            (waits.left_out(now + PAUSE_FIRST).topics.len(), waits.topic(now + PAUSE_FIRST, "order")),
+            (0, None)
+        );
         waits.topic_is_there("order");
-        assert_eq!(waits.topics(now).len(), 0);
+        assert_eq!(waits.left_out(now).topics.len(), 0);
     }
 
     #[test]

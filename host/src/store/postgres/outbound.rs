@@ -18,7 +18,7 @@ use super::{PostgresStore, bounded, commit, prompt, relayed};
 use crate::store::delayed::{is_cancelled, not_resent};
 use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::shared::text::clean;
-use crate::store::{ChosenPartition, Identity, OutboundRow, OutboundStore, Relayed, StoreError};
+use crate::store::{ChosenPartition, Identity, LeftOut, OutboundRow, OutboundStore, Relayed, StoreError};
 
 #[async_trait]
 impl OutboundStore for PostgresStore {
@@ -30,9 +30,9 @@ impl OutboundStore for PostgresStore {
         &self,
         shards: &[(i32, i64)],
         limit: u32,
-        waiting: &[String],
+        left_out: &LeftOut,
     ) -> Result<Vec<OutboundRow>, StoreError> {
-        prompt(outbound(self, shards, limit, waiting)).await
+        prompt(outbound(self, shards, limit, left_out)).await
     }
 
     async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[ChosenPartition]) -> Result<(), StoreError> {
@@ -70,40 +70,92 @@ async fn topics(store: &PostgresStore) -> Result<Vec<String>, StoreError> {
     rows.iter().map(|row| row.take("topic")).collect()
 }
 
+/// The beginning of the questions for rows. `hidden` has for each key the first row that
+/// is left out, behind which none is taken; a question for each of the reasons uses its
+/// index, and costs nothing where nothing is left out.
+macro_rules! taken_rows {
+    ($rows:literal) => {
+        concat!(
+            "WITH now AS MATERIALIZED (SELECT courier_now() AS at),
+             leased AS MATERIALIZED (
+                 SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
+                 JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch
+             ), silent AS MATERIALIZED (
+                 SELECT topic, partition FROM unnest($4::text[], $5::integer[]) AS s (topic, partition)
+             ), left_out AS MATERIALIZED (
+                 SELECT o.topic, o.key, o.id FROM outbound o
+                 WHERE o.shard IN (SELECT shard FROM leased) AND o.key IS NOT NULL
+                     AND o.held_until IS NOT NULL AND o.held_until > (SELECT at FROM now)
+                 UNION ALL
+                 SELECT o.topic, o.key, o.id FROM outbound o
+                 WHERE o.topic = ANY ($3) AND o.key IS NOT NULL AND o.tries > 0
+                 UNION ALL
+                 SELECT o.topic, o.key, o.id FROM silent s
+                 JOIN outbound o ON o.topic = s.topic AND o.partition = s.partition WHERE o.key IS NOT NULL
+                 UNION ALL
+                 SELECT o.topic, o.key, 0 FROM outbound o WHERE o.id = ANY ($6) AND o.key IS NOT NULL
+             ), hidden AS MATERIALIZED (SELECT topic, key, min(id) AS id FROM left_out GROUP BY topic, key)
+             SELECT ",
+            $rows,
+            " o.id, o.shard, o.message_id, o.source, coalesce(o.published_on, o.topic) AS published_on, o.topic,
+                 o.partition, o.topic_id, o.unknown_from, o.key, o.record, o.tries
+             FROM outbound o
+             WHERE o.shard IN (SELECT shard FROM leased)
+                 AND (o.held_until IS NULL OR o.held_until <= (SELECT at FROM now))
+                 AND o.id <> ALL ($6)
+                 AND NOT EXISTS (SELECT FROM hidden h WHERE h.topic = o.topic AND h.key = o.key AND h.id < o.id)"
+        )
+    };
+}
+
 async fn outbound(
     store: &PostgresStore,
     shards: &[(i32, i64)],
     limit: u32,
-    waiting: &[String],
+    left_out: &LeftOut,
 ) -> Result<Vec<OutboundRow>, StoreError> {
     let (shards, epochs) = shard_columns(shards);
-    let rows = sqlx::query(
-        "WITH now AS MATERIALIZED (SELECT courier_now() AS at),
-         leased AS MATERIALIZED (
-             SELECT s.shard FROM unnest($1::integer[], $2::bigint[]) AS l (shard, epoch)
-             JOIN relay_shard s ON s.shard = l.shard AND s.epoch = l.epoch
-         ), held AS MATERIALIZED (
-             SELECT o.topic, o.key, min(o.id) AS id FROM outbound o
-             WHERE o.shard IN (SELECT shard FROM leased) AND o.key IS NOT NULL
-                 AND o.held_until IS NOT NULL AND o.held_until > (SELECT at FROM now)
-             GROUP BY o.topic, o.key
-         )
-         SELECT o.id, o.shard, o.message_id, o.source, coalesce(o.published_on, o.topic) AS published_on, o.topic,
-             o.partition, o.topic_id, o.unknown_from, o.key, o.record, o.tries
-         FROM outbound o
-         WHERE o.shard IN (SELECT shard FROM leased)
-             AND (o.held_until IS NULL OR o.held_until <= (SELECT at FROM now))
-             AND (o.tries = 0 OR o.topic <> ALL ($4))
-             AND NOT EXISTS (SELECT FROM held h WHERE h.topic = o.topic AND h.key = o.key AND h.id < o.id)
-         ORDER BY o.id LIMIT $3",
-    )
+    let (topics, partitions): (Vec<&str>, Vec<i32>) =
+        left_out.partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition)).unzip();
+    let mut rows = sqlx::query(concat!(
+        taken_rows!(""),
+        " AND (o.tries = 0 OR o.topic <> ALL ($3))
+          AND NOT EXISTS (SELECT FROM silent s WHERE s.topic = o.topic AND s.partition = o.partition)
+          ORDER BY o.id LIMIT $7"
+    ))
     .bind(&shards)
     .bind(&epochs)
+    .bind(&left_out.topics)
+    .bind(&topics)
+    .bind(&partitions)
+    .bind(&left_out.under_way)
     .bind(i64::from(limit))
-    .bind(waiting)
     .fetch_all(&store.pool)
     .await
     .map_err(at_statement)?;
+    if !left_out.tried.is_empty() {
+        let (tried_topics, tried): (Vec<&str>, Vec<i32>) =
+            left_out.tried.iter().map(|(topic, partition)| (topic.as_str(), *partition)).unzip();
+        let first = sqlx::query(concat!(
+            taken_rows!("DISTINCT ON (o.topic, o.partition)"),
+            " AND o.topic <> ALL ($3)
+              AND EXISTS (SELECT FROM unnest($7::text[], $8::integer[]) AS t (topic, partition)
+                          WHERE t.topic = o.topic AND t.partition = o.partition)
+              ORDER BY o.topic, o.partition, o.id"
+        ))
+        .bind(&shards)
+        .bind(&epochs)
+        .bind(&left_out.topics)
+        .bind(&topics)
+        .bind(&partitions)
+        .bind(&left_out.under_way)
+        .bind(&tried_topics)
+        .bind(&tried)
+        .fetch_all(&store.pool)
+        .await
+        .map_err(at_statement)?;
+        rows.extend(first);
+    }
     let row = |row: &PgRow| {
         Ok(OutboundRow {
             id: row.take("id")?,
@@ -120,7 +172,9 @@ async fn outbound(
             tries: count(row.take("tries")?),
         })
     };
-    rows.iter().map(row).collect()
+    let mut rows = rows.iter().map(row).collect::<Result<Vec<OutboundRow>, StoreError>>()?;
+    rows.sort_unstable_by_key(|row| row.id);
+    Ok(rows)
 }
 
 /// Stores the chosen partitions. If one shard has a newer epoch, all of them fail and

@@ -65,6 +65,22 @@ pub struct OutboundRow {
     pub tries: u32,
 }
 
+/// What is left out of the outbound rows that are taken.
+#[derive(Clone, Debug, Default)]
+pub struct LeftOut {
+    /// Topics that take nothing now: of them only rows that were never tried are taken,
+    /// so that their messages say why they wait.
+    pub topics: Vec<String>,
+    /// Partitions that take nothing now: no row for which one of them was chosen is
+    /// taken. Left in, the rows of one partition would fill each take for ever.
+    pub partitions: Vec<(String, i32)>,
+    /// Those of `partitions` that are tried with one row.
+    pub tried: Vec<(String, i32)>,
+    /// Rows that were taken before and have no stored result yet. They hide all rows
+    /// of their keys.
+    pub under_way: Vec<i64>,
+}
+
 /// A partition that was chosen for an outbound row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChosenPartition {

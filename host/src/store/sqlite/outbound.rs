@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use courier_core::message::Offset;
 use courier_core::status::State;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::SqliteStore;
@@ -20,10 +21,61 @@ use super::shards::held_shards;
 use crate::store::delayed::{is_cancelled, not_resent};
 use crate::store::shared::dialect::StatementConnection as _;
 use crate::store::shared::text::clean;
-use crate::store::{ChosenPartition, Identity, OutboundRow, OutboundStore, Relayed, StoreError};
+use crate::store::{ChosenPartition, Identity, LeftOut, OutboundRow, OutboundStore, Relayed, StoreError};
 
 /// Most lanes of one statement, each with three parameters.
 const LANES_OF_A_QUESTION: usize = 5_000;
+
+/// The beginning of the questions for rows. A row is hidden behind an earlier one of its
+/// key that is left out. Equality of keys is never true for rows without a key: each of
+/// those is a lane of its own and hides nothing.
+macro_rules! taken_rows {
+    ($id:literal) => {
+        concat!(
+            "WITH silent (topic, partition) AS MATERIALIZED (SELECT value ->> 0, value ->> 1 FROM json_each(?4)),
+             busy (topic, key) AS MATERIALIZED (
+                 SELECT o.topic, o.key FROM json_each(?5) u JOIN outbound o ON o.id = u.value WHERE o.key IS NOT NULL
+             )
+             SELECT ",
+            $id,
+            ", o.shard, o.message_id, o.source, coalesce(o.published_on, o.topic), o.topic, o.partition,
+                 o.topic_id, o.unknown_from, o.key, o.record, o.tries
+             FROM outbound o
+             WHERE o.shard IN (SELECT s.shard FROM relay_shard s JOIN json_each(?1) h
+                               ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1)
+               AND o.held_until <= ?2
+               AND o.id NOT IN (SELECT value FROM json_each(?5))
+               AND NOT EXISTS (SELECT 1 FROM busy b WHERE b.topic = o.topic AND b.key = o.key)
+               AND NOT EXISTS (SELECT 1 FROM outbound b
+                               WHERE b.topic = o.topic AND b.key = o.key AND b.id < o.id AND b.held_until > ?2)
+               AND NOT (o.topic IN (SELECT value FROM json_each(?3))
+                        AND EXISTS (SELECT 1 FROM outbound b
+                                    WHERE b.topic = o.topic AND b.key = o.key AND b.id < o.id AND b.tries > 0))
+               AND NOT (o.topic IN (SELECT topic FROM silent)
+                        AND EXISTS (SELECT 1 FROM outbound b
+                                    JOIN silent s ON s.topic = b.topic AND s.partition = b.partition
+                                    WHERE b.topic = o.topic AND b.key = o.key AND b.id < o.id))"
+        )
+    };
+}
+
+fn outbound_row(row: &SqliteRow) -> Result<OutboundRow, StoreError> {
+    let mut columns = Columns::of(row);
+    Ok(OutboundRow {
+        id: columns.take()?,
+        shard: columns.number()?,
+        message_id: columns.take()?,
+        source: columns.take()?,
+        published_on: columns.take()?,
+        topic: columns.take()?,
+        partition: columns.number_option()?,
+        topic_id: columns.take::<Option<String>>()?.unwrap_or_default(),
+        unknown_from: columns.take::<Option<i64>>()?.map(Offset),
+        key: columns.bytes_option()?,
+        record: columns.take::<Vec<u8>>()?.into(),
+        tries: columns.number()?,
+    })
+}
 
 #[async_trait]
 impl OutboundStore for SqliteStore {
@@ -46,48 +98,49 @@ impl OutboundStore for SqliteStore {
         &self,
         shards: &[(i32, i64)],
         limit: u32,
-        waiting: &[String],
+        left_out: &LeftOut,
     ) -> Result<Vec<OutboundRow>, StoreError> {
-        // Equality of keys is never true for rows without a key: each of those is a lane of
-        // its own and hides nothing.
-        let rows = sqlx::query(
-            "SELECT o.id, o.shard, o.message_id, o.source, coalesce(o.published_on, o.topic), o.topic, o.partition,
-                 o.topic_id, o.unknown_from, o.key, o.record, o.tries
-             FROM outbound o
-             WHERE o.shard IN (SELECT s.shard FROM relay_shard s JOIN json_each(?1) h
-                               ON s.shard = h.value ->> 0 AND s.epoch = h.value ->> 1)
-               AND o.held_until <= ?2
-               AND (o.tries = 0 OR o.topic NOT IN (SELECT value FROM json_each(?4)))
-               AND NOT EXISTS (SELECT 1 FROM outbound b
-                               WHERE b.topic = o.topic AND b.key = o.key AND b.id < o.id AND b.held_until > ?2)
-             ORDER BY o.id LIMIT ?3",
-        )
-        .bind(json(&shards)?)
-        .bind(now().0)
+        let (shards, topics, under_way) = (json(&shards)?, json(&left_out.topics)?, json(&left_out.under_way)?);
+        let partitions = json(&left_out.partitions)?;
+        let now = now().0;
+        let mut rows = sqlx::query(concat!(
+            taken_rows!("o.id"),
+            " AND (o.tries = 0 OR o.topic NOT IN (SELECT value FROM json_each(?3)))
+              AND NOT EXISTS (SELECT 1 FROM silent s WHERE s.topic = o.topic AND s.partition = o.partition)
+              ORDER BY o.id LIMIT ?6"
+        ))
+        .bind(&shards)
+        .bind(now)
+        .bind(&topics)
+        .bind(&partitions)
+        .bind(&under_way)
         .bind(limit)
-        .bind(json(&waiting)?)
         .fetch_all(&self.connections.readers)
         .await
         .map_err(fault)?;
-        rows.iter()
-            .map(|row| {
-                let mut columns = Columns::of(row);
-                Ok(OutboundRow {
-                    id: columns.take()?,
-                    shard: columns.number()?,
-                    message_id: columns.take()?,
-                    source: columns.take()?,
-                    published_on: columns.take()?,
-                    topic: columns.take()?,
-                    partition: columns.number_option()?,
-                    topic_id: columns.take::<Option<String>>()?.unwrap_or_default(),
-                    unknown_from: columns.take::<Option<i64>>()?.map(Offset),
-                    key: columns.bytes_option()?,
-                    record: columns.take::<Vec<u8>>()?.into(),
-                    tries: columns.number()?,
-                })
-            })
-            .collect()
+        if !left_out.tried.is_empty() {
+            // Beside a least id the other columns are those of its row.
+            let first = sqlx::query(concat!(
+                taken_rows!("min(o.id)"),
+                " AND o.topic NOT IN (SELECT value FROM json_each(?3))
+                  AND EXISTS (SELECT 1 FROM json_each(?6) t
+                              WHERE o.topic = t.value ->> 0 AND o.partition = t.value ->> 1)
+                  GROUP BY o.topic, o.partition"
+            ))
+            .bind(&shards)
+            .bind(now)
+            .bind(&topics)
+            .bind(&partitions)
+            .bind(&under_way)
+            .bind(json(&left_out.tried)?)
+            .fetch_all(&self.connections.readers)
+            .await
+            .map_err(fault)?;
+            rows.extend(first);
+        }
+        let mut rows = rows.iter().map(outbound_row).collect::<Result<Vec<_>, _>>()?;
+        rows.sort_unstable_by_key(|row| row.id);
+        Ok(rows)
     }
 
     async fn choose_partitions(&self, shards: &[(i32, i64)], chosen: &[ChosenPartition]) -> Result<(), StoreError> {
