@@ -214,7 +214,7 @@ pub async fn a_dead_letter_is_known_with_its_outcome(database: Database) {
 pub async fn letters_of_one_id_and_two_sources_have_fates_of_their_own(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
-    let shards = store.lease_shards(owner.writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(owner.writer, SHARDS, &[], LEASE).await.unwrap();
     let given_up = |offset: i64, source: &str| {
         let mut row = failed(offset);
         row.message_id = "1".to_owned();

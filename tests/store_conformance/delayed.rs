@@ -23,7 +23,7 @@ pub fn waiting(id: &str, key: Option<&'static [u8]>, due: Due) -> NewMessage {
 
 async fn all_shards(store: &SharedStore) -> Vec<(i32, i64)> {
     let writer = join(store, "host-1").await;
-    store.lease_shards(writer, SHARDS, LEASE).await.unwrap()
+    store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap()
 }
 
 async fn row(store: &SharedStore, id: &str) -> MessageRow {
@@ -114,10 +114,10 @@ pub async fn nothing_is_due_early_by_the_stores_clock(database: Database) {
 pub async fn an_older_epoch_lets_nothing_go(database: Database) {
     let store = database.open().await;
     let first = join(&store, "host-1").await;
-    let old = store.lease_shards(first, SHARDS, Duration::ZERO).await.unwrap();
+    let old = store.lease_shards(first, SHARDS, &[], Duration::ZERO).await.unwrap();
     store.accept(&[waiting("m-1", None, Due::At(Timestamp(0)))]).await.unwrap();
     let second = join(&store, "host-2").await;
-    let shards = store.lease_shards(second, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(second, SHARDS, &[], LEASE).await.unwrap();
     assert_eq!(shards.len(), SHARDS as usize, "the leases of the first ran out");
     assert_eq!(store.next_due(&old).await.unwrap(), None);
     assert_eq!(store.move_due(&old, None).await.unwrap().rows, 0);

@@ -40,7 +40,7 @@ async fn claim(store: &SharedStore, lease: Duration) -> Vec<HalfCheck> {
 pub async fn a_prepared_message_is_not_there_and_a_committed_one_is(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     let messages = vec![
         message("m-1", Some(b"k\xff"), None),
         waiting("m-2", None, Due::After(HOUR)),
@@ -90,7 +90,7 @@ pub async fn a_prepared_message_is_not_there_and_a_committed_one_is(database: Da
 pub async fn a_transaction_ends_once(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     for (id, state) in [("c", HalfState::Committed), ("r", HalfState::RolledBack), ("a", HalfState::Abandoned)] {
         store.prepare_half(&single(id, Duration::ZERO)).await.unwrap();
         let check = claim(&store, HOUR).await.pop().unwrap();
@@ -291,7 +291,7 @@ pub async fn of_a_message_and_a_transaction_that_meet_one_has_the_identity(datab
 pub async fn an_abandoned_transaction_can_still_commit(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     for id in ["c", "r", "taken"] {
         store.prepare_half(&single(id, Duration::ZERO)).await.unwrap();
         let check = claim(&store, HOUR).await.pop().unwrap();
@@ -351,7 +351,7 @@ pub async fn what_cannot_be_asked_is_kept_until_retention(database: Database) {
 pub async fn ends_that_meet_are_one(database: Database) {
     let (store, other) = (database.open().await, database.open().await);
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     for round in 0..20 {
         let id = format!("{round:02}");
         store.prepare_half(&single(&id, HOUR)).await.unwrap();

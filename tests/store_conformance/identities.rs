@@ -55,7 +55,7 @@ pub async fn one_id_of_two_sources_is_two_messages(database: Database) {
     let ended = store.ended(&[eu.identity(), us.identity()]).await.unwrap();
     assert_eq!(ended, [Some(State::Committed), None]);
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     let rows = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     assert_eq!(rows.iter().map(|row| row.identity()).collect::<Vec<_>>(), [us.identity()]);
     let result = RelayResult::Undelivered { code: "too_large", reason: "too large".to_owned() };
@@ -91,7 +91,7 @@ pub async fn one_id_on_two_topics_is_two_messages(database: Database) {
 pub async fn two_outboxes_with_one_row_id_send_both(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     let [shop, billing] = ["shop", "billing"].map(|outbox| of("1", outbox, "order"));
     let answers = store.take_outbox(shards[3], std::slice::from_ref(&shop)).await.unwrap();
     assert!(matches!(answers[..], [Accepted::New]), "{answers:?}");
@@ -107,7 +107,7 @@ pub async fn two_outboxes_with_one_row_id_send_both(database: Database) {
 pub async fn a_broadcast_that_is_sent_again_goes_to_its_companion(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     let plain = of("b", "shop", "order");
     let outbound = plain.outbound.clone().map(|row| NewOutbound { topic: "order.broadcast".to_owned(), ..row });
     let broadcast = NewMessage { kind: "broadcast", outbound, ..plain };

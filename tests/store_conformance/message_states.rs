@@ -72,7 +72,7 @@ fn refused() -> RelayResult {
 async fn begin(database: &Database) -> Send {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     Send { store, shards }
 }
 

@@ -140,7 +140,7 @@ pub async fn what_an_older_version_kept_is_found_and_sent(database: Database) {
     }
     let store = database.open().await;
     let writer = join(&store, "new-host").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     let rows = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     let told: Vec<_> = rows.iter().map(|row| (row.identity(), row.topic.as_str())).collect();
     assert_eq!(told, [(identity("owed"), "order"), (identity("cast"), "order.broadcast")]);

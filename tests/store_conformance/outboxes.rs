@@ -23,7 +23,7 @@ fn refused(id: &str, digest: u8) -> NewMessage {
 pub async fn rows_of_an_outbox_are_taken_under_the_epoch_of_its_shard(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     let shard = shards[7];
     let rows = [message("m-1", Some(b"k"), None), message("m-2", Some(b"k"), None)];
     let answers = store.take_outbox(shard, &rows).await.unwrap();
@@ -50,7 +50,7 @@ pub async fn what_has_ended_is_told(database: Database) {
 pub async fn what_is_noted_of_an_outbox_is_told_with_its_cause(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shard = store.lease_shards(writer, SHARDS, LEASE).await.unwrap()[3];
+    let shard = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap()[3];
     let cause = |code: &str| OutboxCause { code: code.to_owned(), fields: [("table".into(), "t\"x".into())].into() };
     let note = OutboxNote {
         name: "shop".to_owned(),
@@ -81,7 +81,7 @@ pub async fn what_is_noted_of_an_outbox_is_told_with_its_cause(database: Databas
 pub async fn rows_of_an_outbox_are_counted_once(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shard = store.lease_shards(writer, SHARDS, LEASE).await.unwrap()[3];
+    let shard = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap()[3];
     let id = |id: &'static [u8]| Some(Bytes::from_static(id));
     let count = |rows: &[(i64, Option<Bytes>)]| OutboxCount {
         name: "shop".to_owned(),
@@ -120,7 +120,7 @@ pub async fn a_refused_message_makes_room_for_a_corrected_one(database: Database
     let row = store.message("m-2").await.unwrap().unwrap();
     assert_eq!((row.state, row.retrying), (State::SendFail, true));
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     assert_eq!(due(&store, &shards).await, ["m-2", "m-3"]);
     // A row that is owed keeps its id.
     let answers = store.accept(&[refused("m-2", 7)]).await.unwrap();

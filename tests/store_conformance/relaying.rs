@@ -51,17 +51,19 @@ async fn rows(store: &SharedStore, shards: &[(i32, i64)]) -> Vec<OutboundRow> {
 pub async fn shards_are_leased_to_one_writer_at_a_time(database: Database) {
     let store = database.open().await;
     let (a, b) = (join(&store, "a").await, join(&store, "b").await);
-    let first = store.lease_shards(a, SHARDS, MINUTE).await.unwrap();
+    let first = store.lease_shards(a, SHARDS, &[], MINUTE).await.unwrap();
     assert_eq!(numbers(&first), all_shards());
-    assert!(store.lease_shards(b, SHARDS, MINUTE).await.unwrap().is_empty());
-    let mut again = store.lease_shards(a, SHARDS, MINUTE).await.unwrap();
+    assert!(store.lease_shards(b, SHARDS, &[], MINUTE).await.unwrap().is_empty());
+    let mut again = store.lease_shards(a, SHARDS, &[], MINUTE).await.unwrap();
     again.sort_unstable();
     let mut same = first.clone();
     same.sort_unstable();
     assert_eq!(again, same, "renewing keeps the epochs");
 
-    let kept = store.lease_shards(a, SHARDS / 2, MINUTE).await.unwrap();
-    let got = store.lease_shards(b, SHARDS / 2, MINUTE).await.unwrap();
+    let kept = store.lease_shards(a, SHARDS / 2, &[31, 60], MINUTE).await.unwrap();
+    assert_eq!((kept.len(), kept.last().unwrap().0), (33, 60), "a shard with rows under way is kept for now");
+    let kept = store.lease_shards(a, SHARDS / 2, &[], MINUTE).await.unwrap();
+    let got = store.lease_shards(b, SHARDS / 2, &[], MINUTE).await.unwrap();
     assert_eq!((kept.len(), got.len()), (32, 32));
     let mut both = [numbers(&kept), numbers(&got)].concat();
     both.sort_unstable();
@@ -71,31 +73,31 @@ pub async fn shards_are_leased_to_one_writer_at_a_time(database: Database) {
         assert!(*epoch > before, "a new holder has a new epoch");
     }
 
-    store.lease_shards(b, SHARDS / 2, Duration::ZERO).await.unwrap();
-    let taken_over = store.lease_shards(a, SHARDS, MINUTE).await.unwrap();
+    store.lease_shards(b, SHARDS / 2, &[], Duration::ZERO).await.unwrap();
+    let taken_over = store.lease_shards(a, SHARDS, &[], MINUTE).await.unwrap();
     assert_eq!(numbers(&taken_over), all_shards(), "leases that ran out are free");
-    assert!(store.lease_shards(b, SHARDS, MINUTE).await.unwrap().is_empty());
+    assert!(store.lease_shards(b, SHARDS, &[], MINUTE).await.unwrap().is_empty());
 }
 
 pub async fn a_dead_nodes_shards_are_free_at_once(database: Database) {
     let store = database.open().await;
     let dead = holder("dead");
     let a = store.join("a", &dead, LEASE).await.unwrap().writer;
-    let before = store.lease_shards(a, SHARDS, MINUTE).await.unwrap();
+    let before = store.lease_shards(a, SHARDS, &[], MINUTE).await.unwrap();
     store.evict("a", &dead).await.unwrap();
     let again = join(&store, "a").await;
-    let after = store.lease_shards(again, SHARDS, MINUTE).await.unwrap();
+    let after = store.lease_shards(again, SHARDS, &[], MINUTE).await.unwrap();
     assert_eq!(numbers(&after), all_shards());
     assert!(after.iter().map(|(_, epoch)| epoch).min() > before.iter().map(|(_, epoch)| epoch).min());
     store.leave(again).await.unwrap();
     let b = join(&store, "b").await;
-    assert_eq!(store.lease_shards(b, SHARDS, MINUTE).await.unwrap().len(), 64);
+    assert_eq!(store.lease_shards(b, SHARDS, &[], MINUTE).await.unwrap().len(), 64);
 }
 
 pub async fn rows_leave_in_order_and_a_waiting_one_hides_its_key(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
-    let shards = store.lease_shards(owner.writer, SHARDS, MINUTE).await.unwrap();
+    let shards = store.lease_shards(owner.writer, SHARDS, &[], MINUTE).await.unwrap();
     let mut outcome = handled(0);
     let other_topic = NewOutbound { topic: "other".to_owned(), ..emission("a-other", Some(b"a"), 1) };
     outcome.outbound = vec![
@@ -136,7 +138,7 @@ pub async fn rows_leave_in_order_and_a_waiting_one_hides_its_key(database: Datab
 pub async fn a_chosen_partition_stays_and_an_old_epoch_chooses_nothing(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
-    let old = store.lease_shards(owner.writer, SHARDS, MINUTE).await.unwrap();
+    let old = store.lease_shards(owner.writer, SHARDS, &[], MINUTE).await.unwrap();
     let mut outcome = handled(0);
     outcome.outbound = vec![emission("a", None, 1), emission("b", None, 2)];
     owner.settle(1, vec![outcome]).await;
@@ -154,9 +156,9 @@ pub async fn a_chosen_partition_stays_and_an_old_epoch_chooses_nothing(database:
     let row = rows(&store, &old).await.remove(0);
     assert_eq!((row.partition, row.topic_id.as_str()), (Some(1), "made anew"), "the old topic is gone");
 
-    store.lease_shards(owner.writer, 0, MINUTE).await.unwrap();
+    store.lease_shards(owner.writer, 0, &[], MINUTE).await.unwrap();
     let other = join(&store, "host-2").await;
-    let new = store.lease_shards(other, SHARDS, MINUTE).await.unwrap();
+    let new = store.lease_shards(other, SHARDS, &[], MINUTE).await.unwrap();
     let late = store.choose_partitions(&old, &[choice(&found[1], "made anew", 9)]).await;
     assert!(matches!(late, Err(StoreError::Fenced(_))), "{late:?}");
     assert!(rows(&store, &old).await.is_empty(), "an older epoch is given nothing");
@@ -166,14 +168,14 @@ pub async fn a_chosen_partition_stays_and_an_old_epoch_chooses_nothing(database:
 pub async fn what_an_older_epoch_relayed_is_left_alone(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
-    let old = store.lease_shards(owner.writer, SHARDS, MINUTE).await.unwrap();
+    let old = store.lease_shards(owner.writer, SHARDS, &[], MINUTE).await.unwrap();
     let mut outcome = handled(0);
     outcome.outbound = vec![emission("a", None, 1), emission("b", None, 2), emission("c", None, 3)];
     owner.settle(1, vec![outcome]).await;
     let found = rows(&store, &old).await;
-    store.lease_shards(owner.writer, 0, MINUTE).await.unwrap();
+    store.lease_shards(owner.writer, 0, &[], MINUTE).await.unwrap();
     let other = join(&store, "host-2").await;
-    let new = store.lease_shards(other, SHARDS, MINUTE).await.unwrap();
+    let new = store.lease_shards(other, SHARDS, &[], MINUTE).await.unwrap();
     store.relayed(&old, &[taken(&found[0], 1), refused(&found[1]), later(&found[2], MINUTE)]).await.unwrap();
     assert_eq!(due(&store, &new).await, ["a", "b", "c"]);
     assert!(store.message("a").await.unwrap().is_none());
@@ -184,7 +186,7 @@ pub async fn what_an_older_epoch_relayed_is_left_alone(database: Database) {
 pub async fn an_emission_is_listed_once_kafka_has_it(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
-    let shards = store.lease_shards(owner.writer, SHARDS, MINUTE).await.unwrap();
+    let shards = store.lease_shards(owner.writer, SHARDS, &[], MINUTE).await.unwrap();
     let mut outcome = handled(0);
     let dead_letter = NewOutbound { listed: false, ..emission("dead", None, 2) };
     outcome.outbound = vec![emission("a", Some(b"k"), 1), dead_letter];
@@ -208,7 +210,7 @@ pub async fn an_emission_is_listed_once_kafka_has_it(database: Database) {
 pub async fn a_row_that_kafka_refuses_can_be_resent(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, MINUTE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], MINUTE).await.unwrap();
     store.accept(&[message("m-1", Some(b"k"), None), message("m-2", Some(b"k"), None)]).await.unwrap();
     let found = rows(&store, &shards).await;
     store.relayed(&shards, &[refused(&found[0])]).await.unwrap();
@@ -235,7 +237,7 @@ pub async fn a_row_that_kafka_refuses_can_be_resent(database: Database) {
 pub async fn a_row_held_for_a_direct_send_is_not_relayed(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, MINUTE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], MINUTE).await.unwrap();
     let batch = [
         message("held", Some(b"k"), Some(MINUTE)),
         message("behind", Some(b"k"), None),

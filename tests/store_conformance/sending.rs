@@ -62,7 +62,7 @@ pub async fn an_id_is_accepted_once(database: Database) {
     assert_eq!(store.message("m\0-1").await.unwrap().as_ref(), Some(&**row));
     assert!(store.message("m-4").await.unwrap().is_none());
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     assert_eq!(due(&store, &shards).await, ["m\u{fffd}-1", "m-2", "m-3"], "each is owed to Kafka once");
 }
 
@@ -115,7 +115,7 @@ pub async fn what_kafka_has_already_is_taken_once(database: Database) {
 pub async fn the_rows_of_a_batch_keep_its_order_whatever_is_there(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     let keyed = |id: &str| message(id, Some(b"k"), None);
     let refused = NewMessage { digest: [3; 32], retrying: false, outbound: None, record: None, ..keyed("m-2") };
     store.accept(&[refused]).await.unwrap();
@@ -130,7 +130,7 @@ pub async fn the_rows_of_a_batch_keep_its_order_whatever_is_there(database: Data
 pub async fn a_direct_send_and_the_relay_that_end_at_once_leave_one_place(database: Database) {
     let (store, other) = (database.open().await, database.open().await);
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     for round in 0..20 {
         let batch: Vec<_> = (0..8).map(|number| message(&format!("m-{round:02}-{number}"), None, None)).collect();
         store.accept(&batch).await.unwrap();
@@ -176,7 +176,7 @@ pub async fn a_message_sent_directly_is_committed_where_it_is(database: Database
 pub async fn a_message_that_was_not_sent_is_the_relays(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     let held =
         NewMessage { state: State::Committed, retrying: false, reason: None, ..message("m-1", None, Some(LEASE)) };
     store.accept(&[held]).await.unwrap();
@@ -194,7 +194,7 @@ pub async fn a_message_that_was_not_sent_is_the_relays(database: Database) {
 pub async fn a_direct_send_that_kafka_refused_is_no_debt(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     let held = [message("m-1", None, Some(LEASE)), message("m-2", None, Some(LEASE))];
     store.accept(&held).await.unwrap();
     let body = Bytes::from_static(b"the front");
@@ -229,7 +229,7 @@ pub async fn a_dead_letter_is_not_taken_for_its_message(database: Database) {
     owner.settle(1, vec![dead]).await;
     store.sent(&[SentMessage { identity: identity("m-1"), partition: 0, offset: Offset(0) }]).await.unwrap();
     assert_eq!(store.topics_with_outbound().await.unwrap(), ["dlq"]);
-    let shards = store.lease_shards(owner.writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(owner.writer, SHARDS, &[], LEASE).await.unwrap();
     assert_eq!(due(&store, &shards).await, ["m-1"]);
 }
 
@@ -246,7 +246,7 @@ pub async fn a_handlers_row_is_not_taken_for_a_senders_message(database: Databas
     published.outbound.push(alike);
     owner.settle(1, vec![published]).await;
     store.sent(&[SentMessage { identity: identity("m-1"), partition: 0, offset: Offset(0) }]).await.unwrap();
-    let shards = store.lease_shards(owner.writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(owner.writer, SHARDS, &[], LEASE).await.unwrap();
     assert_eq!(due(&store, &shards).await, ["m-1"], "the handler's is still owed");
 }
 

@@ -17,7 +17,7 @@ impl Taking {
     async fn with(database: &Database, rows: Vec<NewOutbound>) -> Self {
         let store = database.open().await;
         let mut owner = Owner::new(&store).await;
-        let shards = store.lease_shards(owner.writer, SHARDS, LEASE).await.unwrap();
+        let shards = store.lease_shards(owner.writer, SHARDS, &[], LEASE).await.unwrap();
         let mut outcome = handled(0);
         outcome.outbound = rows;
         owner.settle(1, vec![outcome]).await;

@@ -20,7 +20,7 @@ async fn all(store: &SharedStore, filter: &UndeliveredFilter) -> Vec<Undelivered
 async fn three(database: &Database) -> (SharedStore, Vec<(i32, i64)>) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
-    let shards = store.lease_shards(owner.writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(owner.writer, SHARDS, &[], LEASE).await.unwrap();
     let mut outcome = handled(0);
     outcome.outbound = vec![emission("a", Some(b"k"), 1), emission("b", None, 2), emission("c", None, 3)];
     owner.settle(1, vec![outcome]).await;
@@ -103,7 +103,7 @@ pub async fn a_row_of_an_outbox_is_kept_once(database: Database) {
 pub async fn topics_that_wait_give_only_rows_that_were_never_tried(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
-    let shards = store.lease_shards(owner.writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(owner.writer, SHARDS, &[], LEASE).await.unwrap();
     let mut outcome = handled(0);
     outcome.outbound = vec![emission("a", None, 1), emission("b", None, 2)];
     owner.settle(1, vec![outcome]).await;

@@ -11,6 +11,13 @@ use super::{StoreError, WriterId};
 pub trait ShardStore: Send + Sync + 'static {
     /// Leases relay shards, of which there are [`SHARDS`](super::SHARDS), for `writer`:
     /// renews those that it has, takes free or expired ones until it has `want`, and
-    /// frees those beyond that. Returns the shards that it holds, with their epochs.
-    async fn lease_shards(&self, writer: WriterId, want: u32, lease: Duration) -> Result<Vec<(i32, i64)>, StoreError>;
+    /// frees those beyond the first `want` unless they are among `kept`. Returns the
+    /// shards that it holds, ascending, with their epochs.
+    async fn lease_shards(
+        &self,
+        writer: WriterId,
+        want: u32,
+        kept: &[i32],
+        lease: Duration,
+    ) -> Result<Vec<(i32, i64)>, StoreError>;
 }

@@ -1,7 +1,7 @@
 //! How the rows that the host owes to Kafka are sent.
 //!
-//! [`Shard`] is a machine without I/O for the rows of one relay shard:
-//! [`Shard::step`] takes a [`ShardEvent`] and returns [`ShardAction`]s. The
+//! [`Shard`] is a machine without I/O for rows of one relay shard that are sent in
+//! one pass: [`Shard::step`] takes a [`ShardEvent`] and returns [`ShardAction`]s. The
 //! relay carries them out, and the simulation of this folder drives the same
 //! code.
 //!
@@ -19,11 +19,11 @@
 //!
 //! [`window`] bounds what the Kafka client has of one partition at once.
 
+pub mod row;
 pub mod shard;
 #[cfg(test)]
 mod simulation;
 pub mod window;
 
-pub use shard::{
-    Choice, Fate, Retry, Row, RowEnd, RowId, Shard, ShardAction, ShardEvent, TopicAnswer, TopicId, Undeliverable,
-};
+pub use row::{Choice, Fate, Retry, Row, RowEnd, RowId, TopicAnswer, TopicId, Undeliverable};
+pub use shard::{Shard, ShardAction, ShardEvent};

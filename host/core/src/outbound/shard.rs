@@ -1,92 +1,18 @@
-//! The machine of one relay shard.
+//! The machine of one pass over rows of a relay shard.
 //!
 //! A pass begins with rows in the order of their ids and ends when each has a
 //! stored result. In between the machine asks for their topics, chooses
 //! partitions and has them stored, has rows of unknown fate looked up, and has
-//! the others produced.
+//! the others produced. Each result is stored as it comes: a row that takes long
+//! keeps no other from it. Several passes of a shard may be under way, with no key
+//! in two of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::row::{Choice, Fate, Retry, Row, RowEnd, RowId, TopicAnswer, retry, undelivered};
 use crate::message::{Offset, Timestamp};
-
-/// First and longest wait of a row that cannot be sent now. The longest is
-/// short, so that rows go out soon after the cause has passed.
-const RETRY_FIRST: Duration = Duration::from_millis(250);
-const RETRY_LONGEST: Duration = Duration::from_secs(5);
-
-/// The id of an outbound row: ascending in the order of insertion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RowId(pub i64);
-
-/// Kafka's id of a topic; empty when the broker reports none.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TopicId(pub Arc<str>);
-
-impl TopicId {
-    /// Whether both ids are known and differ: then the topic was deleted and made
-    /// anew under the same name.
-    #[must_use]
-    pub fn differs(&self, other: &Self) -> bool {
-        !self.0.is_empty() && !other.0.is_empty() && self != other
-    }
-}
-
-/// A row as the store has it, without its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The id of the row.
-    pub id: RowId,
-    /// The topic it goes to.
-    pub topic: Arc<str>,
-    /// The raw key; rows without a key have no order.
-    pub key: Option<Arc<[u8]>>,
-    /// The hash of the key (or of the id) that chooses the partition, as Kafka's
-    /// Java client computes it: not negative.
-    pub hash: u32,
-    /// Bytes of the record, as `max.message.bytes` counts them.
-    pub size_bytes: usize,
-    /// The chosen partition, and the topic that it was chosen in.
-    pub chosen: Option<(TopicId, i32)>,
-    /// The first offset at which the record can lie, if the fate of an earlier
-    /// send is unknown.
-    pub unknown_from: Option<Offset>,
-    /// How many passes it has waited through.
-    pub tries: u32,
-}
-
-/// The state of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TopicAnswer {
-    /// The topic exists.
-    Known {
-        /// Its id.
-        id: TopicId,
-        /// The number of partitions, at least one.
-        partitions: i32,
-        /// The largest record in bytes that it takes, where that is known.
-        max_bytes: Option<usize>,
-    },
-    /// The topic does not exist, or its state is unknown: its rows wait for the
-    /// reason given.
-    Unknown(String),
-    /// No topic can have this name, for the reason given.
-    Invalid(String),
-}
-
-/// The result of producing or looking up a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Kafka has it at this offset.
-    Acknowledged(Offset),
-    /// Kafka will never take the record as it is, for the reason given.
-    Refused(String),
-    /// Kafka does not take it now, for the reason given.
-    Later(String),
-    /// The fate is unknown; the record lies at this offset or later, or nowhere.
-    Unknown(Offset),
-}
 
 /// An input of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,24 +59,16 @@ pub enum ShardEvent {
         /// Why not, for people.
         reason: String,
     },
-    /// The results of [`ShardAction::Settle`] are durable, or another host has the
-    /// shard and its rows now.
-    Settled,
+    /// The results of these rows are durable, or another host has the shard and its
+    /// rows now.
+    Settled {
+        /// The rows of a [`ShardAction::Settle`].
+        rows: Vec<RowId>,
+    },
     /// Another host has the shard, or the store refused the choices.
     LeaseLost,
     /// The host stops: nothing new is begun.
     Shutdown,
-}
-
-/// The partition that was chosen for a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Choice {
-    /// The row.
-    pub row: RowId,
-    /// The topic it was chosen in.
-    pub topic_id: TopicId,
-    /// The partition.
-    pub partition: i32,
 }
 
 /// An output of the machine, which the relay carries out.
@@ -179,58 +97,20 @@ pub enum ShardAction {
         /// The first offset that the record can have.
         from: Offset,
     },
-    /// Store the results of the rows, and reply with [`ShardEvent::Settled`], which
-    /// ends the pass.
+    /// Store the results of the rows, and reply with [`ShardEvent::Settled`]. The pass
+    /// is over when that has come for all of its rows.
     Settle(Vec<(RowId, RowEnd)>),
 }
 
-/// The result of a row in a pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RowEnd {
-    /// Kafka has the record: the row is deleted.
-    Acknowledged {
-        /// The partition.
-        partition: i32,
-        /// The offset of the record.
-        offset: Offset,
-    },
-    /// The row waits for another pass.
-    Retry(Retry),
-    /// Kafka can never take the record as it is: it is kept as undelivered, with
-    /// its content.
-    Undelivered(Undeliverable),
-}
-
-/// Why and how long a row waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retry {
-    /// The reason, for people.
-    pub reason: String,
-    /// The wait until the next try.
-    pub wait: Duration,
-    /// The first offset at which the record can lie, if its fate is unknown.
-    pub unknown_from: Option<Offset>,
-}
-
-/// Why a row can never be sent as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Undeliverable {
-    /// A stable word: `too_large`, `invalid_topic` or `refused`.
-    pub code: &'static str,
-    /// The reason, for people.
-    pub reason: String,
-}
-
 /// The state of a row within a pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RowProgress {
     /// Not begun.
     Waiting,
     /// With the client, or being looked up.
     Begun,
-    Ended(RowEnd),
-    /// Left to the next holder of the shard, as it is.
-    Left,
+    /// Its result is being stored, or is about to be.
+    Ended,
 }
 
 #[derive(Clone, Debug)]
@@ -240,7 +120,7 @@ struct Entry {
     progress: RowProgress,
 }
 
-/// The machine of one relay shard; the module `outbound` lists its invariants.
+/// The machine of one pass; the module `outbound` lists its invariants.
 #[derive(Clone, Debug, Default)]
 pub struct Shard {
     rows: BTreeMap<RowId, Entry>,
@@ -252,15 +132,29 @@ pub struct Shard {
     leased_until: Option<Timestamp>,
     /// Whether no further row may start.
     closed: bool,
-    /// Whether results are being stored.
-    settling: bool,
+    /// Whether the rows that could start have started.
+    begun: bool,
+    /// Results that are not handed out yet.
+    ended: Vec<(RowId, RowEnd)>,
 }
 
 impl Shard {
-    /// Whether no pass is under way, so that rows may be taken.
+    /// Whether the pass is over.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// The rows that have no stored result yet.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = RowId> {
+        self.rows.keys().copied()
+    }
+
+    /// Whether a row has no stored result yet. A row that was left to a later pass is
+    /// none of this one any more.
+    #[must_use]
+    pub fn has(&self, row: RowId) -> bool {
+        self.rows.contains_key(&row)
     }
 
     /// Takes an event and returns the actions that follow.
@@ -280,10 +174,9 @@ impl Shard {
                 let from = self.rows.get(&row).and_then(|entry| entry.row.unknown_from);
                 self.wait(row, reason, from);
             }
-            ShardEvent::Settled => {
-                self.rows.clear();
-                self.settling = false;
-            }
+            ShardEvent::Settled { rows } => rows.iter().for_each(|row| {
+                self.rows.remove(row);
+            }),
             ShardEvent::LeaseLost | ShardEvent::Shutdown => {
                 self.closed = true;
                 self.storing = false;
@@ -295,7 +188,6 @@ impl Shard {
 
     fn take(&mut self, rows: Vec<Row>, leased_until: Timestamp, actions: &mut Vec<ShardAction>) {
         self.leased_until = Some(leased_until);
-        self.closed = false;
         for row in rows {
             if self.unknown_topics.insert(Arc::clone(&row.topic)) {
                 actions.push(ShardAction::AskTopic(Arc::clone(&row.topic)));
@@ -317,7 +209,7 @@ impl Shard {
                         "the message has {} bytes and topic {topic} takes {max_bytes} (max.message.bytes)",
                         entry.row.size_bytes
                     );
-                    entry.progress = RowProgress::Ended(undelivered("too_large", reason));
+                    entry.end(&mut self.ended, undelivered("too_large", reason));
                 }
                 TopicAnswer::Known { id, partitions, .. } => {
                     let kept = entry
@@ -338,10 +230,10 @@ impl Shard {
                 }
                 TopicAnswer::Unknown(reason) => {
                     let (tries, unknown_from) = (entry.row.tries, entry.row.unknown_from);
-                    entry.progress = RowProgress::Ended(retry(reason.clone(), tries, unknown_from));
+                    entry.end(&mut self.ended, retry(reason.clone(), tries, unknown_from));
                 }
                 TopicAnswer::Invalid(reason) => {
-                    entry.progress = RowProgress::Ended(undelivered("invalid_topic", reason.clone()));
+                    entry.end(&mut self.ended, undelivered("invalid_topic", reason.clone()));
                 }
             }
         }
@@ -351,10 +243,8 @@ impl Shard {
         let Some(entry) = self.rows.get_mut(&row) else { return };
         let partition = entry.partition.unwrap_or(0);
         match fate {
-            Fate::Acknowledged(offset) => {
-                entry.progress = RowProgress::Ended(RowEnd::Acknowledged { partition, offset });
-            }
-            Fate::Refused(reason) => entry.progress = RowProgress::Ended(undelivered("refused", reason)),
+            Fate::Acknowledged(offset) => entry.end(&mut self.ended, RowEnd::Acknowledged { partition, offset }),
+            Fate::Refused(reason) => entry.end(&mut self.ended, undelivered("refused", reason)),
             Fate::Later(reason) => self.wait(row, reason, None),
             Fate::Unknown(from) => {
                 entry.row.unknown_from = Some(from);
@@ -367,69 +257,79 @@ impl Shard {
         let Some(entry) = self.rows.get_mut(&row) else { return };
         entry.row.unknown_from = None;
         let partition = entry.partition.unwrap_or(0);
-        entry.progress = match found {
-            Some(offset) => RowProgress::Ended(RowEnd::Acknowledged { partition, offset }),
+        let end = match found {
+            Some(offset) => RowEnd::Acknowledged { partition, offset },
             // The next pass sends it again, before the rows behind it.
-            None => RowProgress::Ended(RowEnd::Retry(Retry {
+            None => RowEnd::Retry(Retry {
                 reason: "kafka lost the message, which is sent again".to_owned(),
                 wait: Duration::ZERO,
                 unknown_from: None,
-            })),
+            }),
         };
+        entry.end(&mut self.ended, end);
     }
 
     fn wait(&mut self, row: RowId, reason: String, unknown_from: Option<Offset>) {
         if let Some(entry) = self.rows.get_mut(&row) {
-            entry.progress = RowProgress::Ended(retry(reason, entry.row.tries, unknown_from));
+            let end = retry(reason, entry.row.tries, unknown_from);
+            entry.end(&mut self.ended, end);
         }
     }
 
-    /// Starts the rows that can start, and settles once every row has ended.
+    /// Starts the rows once all of them can start or have ended, and settles what has
+    /// ended.
     fn go_on(&mut self, now: Timestamp, actions: &mut Vec<ShardAction>) {
-        if self.rows.is_empty() || self.settling || self.storing || !self.unknown_topics.is_empty() && !self.closed {
-            return;
+        if !self.begun && (self.closed || !self.storing && self.unknown_topics.is_empty()) {
+            let leave = self.closed || self.leased_until.is_none_or(|until| now >= until);
+            if leave || self.choices.is_empty() {
+                self.begun = true;
+                self.begin(leave, actions);
+            } else {
+                self.storing = true;
+                actions.push(ShardAction::StoreChoices(self.choices.clone()));
+            }
         }
-        let expired = self.leased_until.is_none_or(|until| now >= until);
-        if !(self.closed || expired || self.choices.is_empty()) {
-            self.storing = true;
-            actions.push(ShardAction::StoreChoices(self.choices.clone()));
-            return;
-        }
-        self.begin(self.closed || expired, actions);
-        if self.rows.values().all(|entry| matches!(entry.progress, RowProgress::Ended(_) | RowProgress::Left)) {
-            self.settling = true;
-            self.unknown_topics.clear();
-            self.choices.clear();
-            let ended = self.rows.iter().filter_map(|(id, entry)| match &entry.progress {
-                RowProgress::Ended(end) => Some((*id, end.clone())),
-                _ => None,
-            });
-            actions.push(ShardAction::Settle(ended.collect()));
+        if !self.ended.is_empty() {
+            actions.push(ShardAction::Settle(std::mem::take(&mut self.ended)));
         }
     }
 
-    /// Starts rows in the order of their ids, except those whose lanes wait. With
-    /// `leave`, rows that have not started are left to the next holder.
+    /// Starts rows in the order of their ids. Those whose lanes wait are left to a
+    /// later pass, as they are; with `leave`, all are left to the next holder.
     fn begin(&mut self, leave: bool, actions: &mut Vec<ShardAction>) {
         let mut lanes: BTreeMap<(Arc<str>, Arc<[u8]>), Ahead> = BTreeMap::new();
-        for (id, entry) in &mut self.rows {
+        self.rows.retain(|id, entry| {
             let lane = entry.row.key.clone().map(|key| (Arc::clone(&entry.row.topic), key));
             let ahead = lane.as_ref().and_then(|lane| lanes.get(lane)).copied();
+            let mut is_kept = true;
             if entry.progress == RowProgress::Waiting {
-                entry.progress = match (leave || held_back(ahead, entry), entry.partition, entry.row.unknown_from) {
-                    (true, ..) | (_, None, _) => RowProgress::Left,
+                match (leave || held_back(ahead, entry), entry.partition, entry.row.unknown_from) {
+                    (true, ..) | (_, None, _) => is_kept = false,
                     (_, Some(partition), Some(from)) => {
                         actions.push(ShardAction::LookUp { row: *id, partition, from });
-                        RowProgress::Begun
+                        entry.progress = RowProgress::Begun;
                     }
                     (_, Some(partition), None) => {
                         actions.push(ShardAction::Produce { row: *id, partition });
-                        RowProgress::Begun
+                        entry.progress = RowProgress::Begun;
                     }
-                };
+                }
             }
-            let (Some(lane), Some(ahead)) = (lane, ahead_of(entry)) else { continue };
-            let _furthest = lanes.entry(lane).and_modify(|known| *known = (*known).max(ahead)).or_insert(ahead);
+            if let Some(lane) = lane {
+                let ahead = ahead_of(entry);
+                let _furthest = lanes.entry(lane).and_modify(|known| *known = (*known).max(ahead)).or_insert(ahead);
+            }
+            is_kept
+        });
+    }
+}
+
+impl Entry {
+    /// Ends the row, unless it has ended.
+    fn end(&mut self, ended: &mut Vec<(RowId, RowEnd)>, end: RowEnd) {
+        if self.progress != RowProgress::Ended {
+            self.progress = RowProgress::Ended;
+            ended.push((self.row.id, end));
         }
     }
 }
@@ -453,26 +353,17 @@ fn held_back(ahead: Option<Ahead>, entry: &Entry) -> bool {
     }
 }
 
-/// What a row means to the rows behind it in its lane.
-fn ahead_of(entry: &Entry) -> Option<Ahead> {
-    match &entry.progress {
-        RowProgress::Begun if entry.row.unknown_from.is_some() => Some(Ahead::Waiting),
-        RowProgress::Begun => entry.partition.map(Ahead::With),
-        // An undelivered row holds back nothing once that is durable. Before, a host
-        // that dies would leave the row to another host, which may judge it otherwise
-        // and send it behind its successors.
-        RowProgress::Waiting | RowProgress::Left | RowProgress::Ended(RowEnd::Retry(_) | RowEnd::Undelivered(_)) => {
-            Some(Ahead::Waiting)
-        }
-        RowProgress::Ended(RowEnd::Acknowledged { .. }) => None,
+/// What a row means to the rows behind it in its lane, as they start.
+fn ahead_of(entry: &Entry) -> Ahead {
+    match (entry.progress, entry.partition) {
+        (RowProgress::Begun, Some(partition)) if entry.row.unknown_from.is_none() => Ahead::With(partition),
+        // A row that ended before it started waits, or is undelivered. An undelivered
+        // row holds back nothing once that is durable. Before, a host that dies would
+        // leave the row to another host, which may judge it otherwise and send it
+        // behind its successors.
+        _ => Ahead::Waiting,
     }
 }
 
-fn undelivered(code: &'static str, reason: String) -> RowEnd {
-    RowEnd::Undelivered(Undeliverable { code, reason })
-}
-
-fn retry(reason: String, tries: u32, unknown_from: Option<Offset>) -> RowEnd {
-    let wait = RETRY_FIRST.saturating_mul(1 << tries.min(8)).min(RETRY_LONGEST);
-    RowEnd::Retry(Retry { reason, wait, unknown_from })
-}
+#[cfg(test)]
+mod tests;

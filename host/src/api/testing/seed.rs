@@ -60,7 +60,7 @@ pub async fn write_by_verbs(store: &SqliteStore, writer: WriterId, world: &World
         store.record_deed(entry).await.unwrap();
     }
     if !world.outboxes.is_empty() {
-        let shards = store.lease_shards(writer, 1, LEASE).await.unwrap();
+        let shards = store.lease_shards(writer, 1, &[], LEASE).await.unwrap();
         for note in &world.outboxes {
             store.note_outbox(shards[0], note).await.unwrap();
         }

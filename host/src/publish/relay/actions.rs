@@ -1,54 +1,49 @@
 //! Carries out the actions of the machines: asks for topics, stores the chosen
-//! partitions, produces, looks records up and stores results.
+//! partitions, produces and looks records up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use courier_core::message::Offset;
-use courier_core::outbound::{Choice, Fate, RowEnd, RowId, ShardAction, ShardEvent, TopicAnswer};
+use courier_core::outbound::{Choice, Fate, RowId, ShardAction, ShardEvent, TopicAnswer};
 use tokio::task::JoinError;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
 
-use super::pass::{fate_of, result_of};
-use super::{Done, KNOWN_WITHIN, REFUSED_PAUSE, ROOM_WITHIN, Relay, STORE_PAUSE};
+use super::pass::{PassId, fate_of};
+use super::{Done, KNOWN_WITHIN, ROOM_WITHIN, Relay};
 use crate::kafka::record::Record;
-use crate::said;
-use crate::store::{ChosenPartition, Relayed, SharedStore, StoreError};
+use crate::store::ChosenPartition;
 
 impl Relay {
     /// Carries out the pending actions in as few transactions as possible.
     pub(super) async fn carry_out(&mut self) {
-        let (mut topics, mut choices, mut settles) = (HashMap::<Arc<str>, Vec<i32>>::new(), Vec::new(), Vec::new());
+        let (mut topics, mut choices) = (HashMap::<Arc<str>, Vec<PassId>>::new(), Vec::new());
         // An action may cause others at once, such as that of a row that must wait.
         while !self.wanted.is_empty() {
-            for (shard, action) in std::mem::take(&mut self.wanted) {
+            for (pass, action) in std::mem::take(&mut self.wanted) {
                 match action {
-                    ShardAction::AskTopic(topic) => topics.entry(topic).or_default().push(shard),
-                    ShardAction::StoreChoices(chosen) => choices.push((shard, chosen)),
-                    ShardAction::Produce { row, partition } => self.produce(shard, row, partition).await,
-                    ShardAction::LookUp { row, partition, from } => self.look_up(shard, row, partition, from),
-                    ShardAction::Settle(ends) => settles.push((shard, ends)),
+                    ShardAction::AskTopic(topic) => topics.entry(topic).or_default().push(pass),
+                    ShardAction::StoreChoices(chosen) => choices.push((pass, chosen)),
+                    ShardAction::Produce { row, partition } => self.produce(pass, row, partition).await,
+                    ShardAction::LookUp { row, partition, from } => self.look_up(pass, row, partition, from),
+                    ShardAction::Settle(ends) => self.keep_results(pass, ends),
                 }
             }
-            for (topic, shards) in std::mem::take(&mut topics) {
-                self.ask(topic, shards);
+            for (topic, passes) in std::mem::take(&mut topics) {
+                self.ask(topic, passes);
             }
         }
         if !choices.is_empty() {
             self.store_choices(choices);
         }
-        if !settles.is_empty() {
-            self.settle(settles);
-        }
+        self.settle();
     }
 
-    pub(super) fn ask(&mut self, topic: Arc<str>, shards: Vec<i32>) {
+    pub(super) fn ask(&mut self, topic: Arc<str>, passes: Vec<PassId>) {
         if let Some(reason) = self.waits.topic(Instant::now(), &topic) {
-            for shard in shards {
+            for pass in passes {
                 let answer = TopicAnswer::Unknown(reason.clone());
-                self.tell(shard, ShardEvent::Topic { topic: Arc::clone(&topic), answer });
+                self.tell(pass, ShardEvent::Topic { topic: Arc::clone(&topic), answer });
             }
             return;
         }
@@ -56,7 +51,7 @@ impl Relay {
         self.working.push(Box::pin(async move {
             // A topic that the broker has to look for must not delay others.
             let answer = tokio::time::timeout(KNOWN_WITHIN, producer.topic(&topic)).await.ok();
-            vec![Done::Topic { topic, answer, shards }]
+            vec![Done::Topic { topic, answer, passes }]
         }));
     }
 
@@ -75,10 +70,11 @@ impl Relay {
         }));
     }
 
-    pub(super) fn store_choices(&mut self, choices: Vec<(i32, Vec<Choice>)>) {
-        let shards: Vec<i32> = choices.iter().map(|(shard, _)| *shard).collect();
+    pub(super) fn store_choices(&mut self, choices: Vec<(PassId, Vec<Choice>)>) {
+        let passes: Vec<PassId> = choices.iter().map(|(pass, _)| *pass).collect();
         // Only the leases of these shards are locked.
-        let leases = self.epochs(&shards);
+        let leases = passes.iter().filter_map(|pass| self.passes.get(pass)).map(|pass| (pass.shard, pass.epoch));
+        let leases: Vec<_> = leases.collect::<BTreeSet<_>>().into_iter().collect();
         let chosen = choices.into_iter().flat_map(|(_, chosen)| chosen).map(|choice| ChosenPartition {
             row: choice.row.0,
             topic_id: choice.topic_id.0.to_string(),
@@ -88,7 +84,7 @@ impl Relay {
         let store = Arc::clone(&self.store);
         self.write(async move {
             let stored = store.choose_partitions(&leases, &chosen).await;
-            Done::Choices { shards, stored }
+            Done::Choices { passes, stored }
         });
     }
 
@@ -96,7 +92,7 @@ impl Relay {
     /// still while the relay awaits something else, with its locks held in the store:
     /// the server would end the transaction, and rows that Kafka has taken would be
     /// sent again.
-    fn write(&mut self, write: impl Future<Output = Done> + Send + 'static) {
+    pub(super) fn write(&mut self, write: impl Future<Output = Done> + Send + 'static) {
         let writing = tokio::spawn(write);
         self.working.push(Box::pin(async move {
             match writing.await.map_err(JoinError::try_into_panic) {
@@ -108,15 +104,15 @@ impl Relay {
         }));
     }
 
-    pub(super) async fn produce(&mut self, shard: i32, row: RowId, partition: i32) {
-        let Some(pass) = self.passes.get_mut(&shard) else { return };
+    pub(super) async fn produce(&mut self, id: PassId, row: RowId, partition: i32) {
+        let Some(pass) = self.passes.get_mut(&id) else { return };
         let order = pass.order.clone();
         let Some(kept) = pass.rows.get_mut(&row) else { return };
         kept.partition = Some(partition);
         let record = match Record::decode(&kept.row.record) {
             Ok(record) => record,
             Err(error) => {
-                return self.tell(shard, ShardEvent::Produced { row, fate: Fate::Refused(error.to_string()) });
+                return self.tell(id, ShardEvent::Produced { row, fate: Fate::Refused(error.to_string()) });
             }
         };
         let topic = kept.row.topic.clone();
@@ -134,23 +130,23 @@ impl Relay {
             None
         };
         if let Some(reason) = waits {
-            return self.tell(shard, ShardEvent::Produced { row, fate: Fate::Later(reason.to_owned()) });
+            return self.tell(id, ShardEvent::Produced { row, fate: Fate::Later(reason.to_owned()) });
         }
         kept.asked = true;
         match self.producer.send(&order, &topic, partition, &record, Instant::now() + ROOM_WITHIN).await {
             Ok(ack) => self.working.push(Box::pin(async move {
-                vec![Done::Row { shard, row, event: ShardEvent::Produced { row, fate: fate_of(ack.await) } }]
+                vec![Done::Row { pass: id, row, event: ShardEvent::Produced { row, fate: fate_of(ack.await) } }]
             })),
             Err(error) => {
                 let fate = fate_of(Err(error));
-                self.note(shard, row, &fate);
-                self.tell(shard, ShardEvent::Produced { row, fate });
+                self.note(id, row, &fate);
+                self.tell(id, ShardEvent::Produced { row, fate });
             }
         }
     }
 
-    pub(super) fn look_up(&mut self, shard: i32, row: RowId, partition: i32, from: Offset) {
-        let Some(kept) = self.passes.get(&shard).and_then(|pass| pass.rows.get(&row)) else { return };
+    pub(super) fn look_up(&mut self, pass: PassId, row: RowId, partition: i32, from: Offset) {
+        let Some(kept) = self.passes.get(&pass).and_then(|kept| kept.rows.get(&row)) else { return };
         let (log, topic, record) = (self.log.clone(), kept.row.topic.clone(), kept.row.record.clone());
         self.working.push(Box::pin(async move {
             let event = match Record::decode(&record) {
@@ -160,61 +156,7 @@ impl Relay {
                 },
                 Err(error) => ShardEvent::NotLookedUp { row, reason: error.to_string() },
             };
-            vec![Done::Row { shard, row, event }]
+            vec![Done::Row { pass, row, event }]
         }));
-    }
-
-    pub(super) fn settle(&mut self, settles: Vec<(i32, Vec<(RowId, RowEnd)>)>) {
-        let shards: Vec<i32> = settles.iter().map(|(shard, _)| *shard).collect();
-        let leases = self.epochs(&shards);
-        let mut results = Vec::new();
-        for (shard, ends) in settles {
-            for (row, end) in ends {
-                results.push((shard, row, Relayed { id: row.0, shard, result: result_of(end) }));
-            }
-        }
-        let (store, shutdown) = (Arc::clone(&self.store), self.shutdown.clone());
-        self.write(async move {
-            let rows: Vec<Relayed> = results.iter().map(|(_, _, relayed)| relayed.clone()).collect();
-            let stored = if rows.is_empty() { Ok(()) } else { store_results(&store, &leases, &rows, &shutdown).await };
-            Done::Settled { results, shards, stored }
-        });
-    }
-}
-
-/// Stores results, and retries until the store takes them or the host stops.
-/// Repeating is safe, since rows that are gone are left alone; dropping results
-/// would send the rows again.
-pub(super) async fn store_results(
-    store: &SharedStore,
-    shards: &[(i32, i64)],
-    results: &[Relayed],
-    shutdown: &CancellationToken,
-) -> Result<(), StoreError> {
-    let mut pause = STORE_PAUSE;
-    loop {
-        match store.relayed(shards, results).await {
-            Err(error) if error.may_pass() && !shutdown.is_cancelled() => {
-                if !error.is_transient() {
-                    pause = (pause * 2).min(REFUSED_PAUSE);
-                    if let Some(unsaid) = said::again("refused results of the relay") {
-                        warn!(%error, again_in = ?pause, unsaid, "the store refused results of the relay; they are retried");
-                    }
-                }
-                tokio::time::sleep(pause).await;
-            }
-            Err(StoreError::Data(reason)) if results.len() > 1 => {
-                warn!(%reason, "the store refused a result of the relay; each is stored alone");
-                for result in results {
-                    if let Err(error) = store.relayed(shards, std::slice::from_ref(result)).await
-                        && let Some(unsaid) = said::again("a result of the relay")
-                    {
-                        error!(%error, row = result.id, unsaid, "cannot store what became of a row");
-                    }
-                }
-                return Ok(());
-            }
-            answer => return answer,
-        }
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! A relay leases shards of keys, so that one host at a time sends the rows of
 //! a key, in the order of their ids. The machine of [`courier_core::outbound`]
-//! decides what happens to the rows of a shard; `actions` carries that out for
-//! all shards together, so that they share transactions.
+//! decides what happens to the rows of a pass, which are those of a shard that
+//! were taken together; `actions` carries that out for all passes, so that they
+//! share transactions. More rows are taken while passes are under way, but none
+//! of a key that has a row under way, and what Kafka took is stored as it comes:
+//! a row that takes long delays no others.
 //!
 //! No transaction is open while Kafka is awaited. While Kafka is known to be
 //! away no rows are taken. Topics and partitions that take nothing now
@@ -16,39 +19,45 @@ mod actions;
 pub mod delayed;
 pub mod lease;
 mod pass;
+mod settling;
 mod waits;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use courier_core::message::Timestamp;
-use courier_core::outbound::{Fate, Row, RowId, ShardAction, ShardEvent, TopicAnswer, TopicId};
-use courier_core::status::State;
+use courier_core::outbound::{Fate, RowId, ShardAction, ShardEvent, TopicAnswer, TopicId};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error};
+use tracing::debug;
 
 use self::delayed::{DelayedScheduler, DelayedWaker};
 use self::lease::{Leases, Shards, keep_leases};
-use self::pass::Pass;
+use self::pass::{Pass, PassId};
+use self::settling::{RowResult, Settling};
 use self::waits::Waits;
 use super::waker::Waker;
 use crate::causes::Causes;
 use crate::kafka::log_reader::LogReader;
 use crate::kafka::producer::Producer;
 use crate::kafka::topics::{KnownTopic, TopicError};
-use crate::publish::send::result::count;
-use crate::said;
-use crate::store::{RelayResult, Relayed, SharedStore, StoreError, WriterId};
+use crate::store::{LeftOut, OutboundRow, SharedStore, StoreError, WriterId};
 use crate::supervise::{self, Task};
 
 /// Rows taken at a time.
-const TAKE: u32 = 1_000;
+const TAKE: usize = 1_000;
+/// Rows under way, which are in memory with their records. More than one take, so
+/// that rows which end late leave room for others.
+const MAX_UNDER_WAY: usize = 4 * TAKE;
+/// How long a pass has its shard alone. Most end within this time, and the store need
+/// not search a backlog for keys without rows under way; one that lasts longer, for a
+/// partition that does not answer, delays no others of its shard.
+const PASS_ALONE: Duration = Duration::from_millis(200);
 /// Poll interval: while there is traffic, and otherwise.
 const BUSY: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(250);
@@ -92,10 +101,15 @@ pub struct Relay {
     waits: Waits,
     /// Topics of which an answer is awaited that came too late for its rows.
     awaited: HashSet<Arc<str>>,
-    passes: HashMap<i32, Pass>,
+    passes: HashMap<PassId, Pass>,
+    /// Counts the passes.
+    begun_passes: u64,
+    /// The shards with rows under way, which are not released.
+    busy: watch::Sender<BTreeSet<i32>>,
     working: FuturesUnordered<BoxFuture<'static, Vec<Done>>>,
     /// Actions that are not carried out yet.
-    wanted: Vec<(i32, ShardAction)>,
+    wanted: Vec<(PassId, ShardAction)>,
+    settling: Settling,
     begun: Instant,
     shutdown: CancellationToken,
 }
@@ -106,7 +120,7 @@ enum Done {
     Topic {
         topic: Arc<str>,
         answer: Option<Result<KnownTopic, TopicError>>,
-        shards: Vec<i32>,
+        passes: Vec<PassId>,
     },
     /// An answer that came too late for the rows which asked; none at a stop.
     LateTopic {
@@ -114,17 +128,16 @@ enum Done {
         answer: Option<Result<KnownTopic, TopicError>>,
     },
     Choices {
-        shards: Vec<i32>,
+        passes: Vec<PassId>,
         stored: Result<(), StoreError>,
     },
     Row {
-        shard: i32,
+        pass: PassId,
         row: RowId,
         event: ShardEvent,
     },
     Settled {
-        results: Vec<(i32, RowId, Relayed)>,
-        shards: Vec<i32>,
+        results: Vec<RowResult>,
         stored: Result<(), StoreError>,
     },
 }
@@ -140,7 +153,8 @@ impl Relay {
         let (leased, shards) = watch::channel(Shards::default());
         let kept = Leases(shards.clone());
         let stopped = CancellationToken::new();
-        let keep = keep_leases(Arc::clone(&store), writer, leased, causes.clone(), stopped.clone());
+        let (busy, are_busy) = watch::channel(BTreeSet::new());
+        let keep = keep_leases(Arc::clone(&store), writer, (leased, are_busy), causes.clone(), stopped.clone());
         let leases = supervise::spawn_until(Task::RelayLeases, stopped.clone(), keep);
         let mover = DelayedScheduler::new(Arc::clone(&store), producer.clone(), shards.clone(), waker.clone(), alarm);
         let mover = supervise::spawn_until(Task::DelayedMover, shutdown.clone(), mover.run(shutdown.clone()));
@@ -154,8 +168,11 @@ impl Relay {
             waits: Waits::new(causes),
             awaited: HashSet::new(),
             passes: HashMap::new(),
+            begun_passes: 0,
+            busy,
             working: FuturesUnordered::new(),
             wanted: Vec::new(),
+            settling: Settling::default(),
             begun: Instant::now(),
             shutdown,
         };
@@ -171,30 +188,32 @@ impl Relay {
     }
 
     async fn run(mut self) {
-        let mut pause = IDLE;
+        let mut next_take = Instant::now();
         let mut busy_until = Instant::now();
         let mut down = self.producer.down();
         let shutdown = self.shutdown.clone();
         loop {
-            // Finished work first: it frees shards and memory before more rows are taken.
+            // Finished work first: it frees keys and memory before more rows are taken.
             tokio::select! {
                 biased;
+                () = shutdown.cancelled() => break,
                 Some(done) = self.working.next(), if !self.working.is_empty() => {
-                    self.went_on(done).await;
-                    // A free shard may have more rows.
-                    if self.passes.len() == self.shards.borrow().held.len() {
+                    let settled = self.went_on(done).await;
+                    // The keys of rows with a stored result may have more rows.
+                    if !settled && Instant::now() < next_take {
                         continue;
                     }
                 }
-                () = shutdown.cancelled() => break,
                 () = self.waker.woken() => {}
                 // Failures from while the cluster was away are over.
                 Ok(()) = down.changed() => self.waits.forget_partitions(),
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep_until(next_take) => {}
             }
+            let asked = Instant::now();
             let taken = self.take().await;
+            let took = asked.elapsed();
             self.waits.asked_the_store(taken.as_ref().err());
-            pause = match taken {
+            let pause = match taken {
                 Ok(0) if Instant::now() < busy_until => BUSY,
                 Ok(0) => IDLE,
                 Ok(_) => {
@@ -204,10 +223,12 @@ impl Relay {
                 }
                 Err(_) => STORE_PAUSE,
             };
+            // A store that takes long to answer has half of the time for other questions.
+            next_take = Instant::now() + pause.max(took);
         }
-        let under_way: Vec<i32> = self.passes.keys().copied().collect();
-        for shard in under_way {
-            self.tell(shard, ShardEvent::Shutdown);
+        let under_way: Vec<PassId> = self.passes.keys().copied().collect();
+        for pass in under_way {
+            self.tell(pass, ShardEvent::Shutdown);
         }
         self.carry_out().await;
         let deadline = Instant::now() + STOP_WITHIN;
@@ -216,32 +237,53 @@ impl Relay {
         }
     }
 
-    /// Takes the next rows of idle shards, and returns how many.
+    /// Takes the next rows, and returns how many.
     async fn take(&mut self) -> Result<usize, StoreError> {
         self.follow_leases();
+        let now = Instant::now();
+        let young: HashSet<i32> =
+            self.passes.values().filter(|pass| now < pass.begun + PASS_ALONE).map(|pass| pass.shard).collect();
         let (free, until) = {
             let shards = self.shards.borrow();
-            let free: Vec<_> =
-                shards.held.iter().filter(|(shard, _)| !self.passes.contains_key(shard)).copied().collect();
-            (free, shards.until)
+            let free = shards.kept().filter(|(shard, _)| !young.contains(shard));
+            (free.collect::<HashMap<i32, i64>>(), shards.until)
         };
-        if free.is_empty() || Instant::now() >= until || self.producer.is_down() {
+        let under_way: Vec<i64> = self.passes.values().flat_map(|pass| pass.machine.rows()).map(|row| row.0).collect();
+        let limit = TAKE.min(MAX_UNDER_WAY.saturating_sub(under_way.len()));
+        if free.is_empty() || limit == 0 || now >= until || self.producer.is_down() {
             return Ok(0);
         }
-        let rows = self.store.outbound(&free, TAKE, &self.waits.left_out(Instant::now())).await?;
-        let count = rows.len();
-        let epochs: HashMap<i32, i64> = free.into_iter().collect();
-        let mut of_shard: HashMap<i32, Vec<Row>> = HashMap::new();
-        for row in rows {
-            let Some(epoch) = epochs.get(&row.shard).copied() else { continue };
-            let pass = self.passes.entry(row.shard).or_insert_with(|| Pass::new(epoch));
-            of_shard.entry(row.shard).or_default().push(pass.keep(row));
+        let left_out = LeftOut { under_way, ..self.waits.left_out(now) };
+        let asked: Vec<_> = free.iter().map(|(shard, epoch)| (*shard, *epoch)).collect();
+        let rows = self.store.outbound(&asked, u32::try_from(limit).unwrap_or(u32::MAX), &left_out).await?;
+        // A shard that was marked meanwhile is released once it has no rows under way.
+        let still: HashMap<i32, i64> = self.shards.borrow().kept().collect();
+        let mut of_shard: HashMap<i32, Vec<OutboundRow>> = HashMap::new();
+        for row in rows.into_iter().filter(|row| still.get(&row.shard) == free.get(&row.shard)) {
+            of_shard.entry(row.shard).or_default().push(row);
         }
         let leased_until = self.time_of(until);
+        let count = of_shard.values().map(Vec::len).sum();
         for (shard, rows) in of_shard {
-            self.tell(shard, ShardEvent::Taken { rows, leased_until });
+            let mut pass = Pass::new(shard, free[&shard]);
+            let rows = rows.into_iter().map(|row| pass.keep(row)).collect();
+            self.begun_passes += 1;
+            let id = PassId(self.begun_passes);
+            self.passes.insert(id, pass);
+            self.tell(id, ShardEvent::Taken { rows, leased_until });
         }
+        self.note_busy();
         Ok(count)
+    }
+
+    /// Notes which shards have rows under way.
+    fn note_busy(&self) {
+        let busy = self.passes.values().map(|pass| pass.shard).collect();
+        self.busy.send_if_modified(|known| {
+            let changed = *known != busy;
+            *known = busy;
+            changed
+        });
     }
 
     /// Tells the machines which leases were renewed and which are lost.
@@ -251,29 +293,33 @@ impl Relay {
             (shards.held.iter().copied().collect::<HashMap<i32, i64>>(), shards.until)
         };
         let leased_until = self.time_of(until);
-        let under_way: Vec<(i32, i64)> = self.passes.iter().map(|(shard, pass)| (*shard, pass.epoch)).collect();
-        for (shard, epoch) in under_way {
-            let ours = held.get(&shard) == Some(&epoch);
-            self.tell(shard, if ours { ShardEvent::Renewed { leased_until } } else { ShardEvent::LeaseLost });
+        let is_ours = |pass: &Pass| held.get(&pass.shard) == Some(&pass.epoch);
+        let under_way: Vec<(PassId, bool)> = self.passes.iter().map(|(id, pass)| (*id, is_ours(pass))).collect();
+        for (pass, ours) in under_way {
+            self.tell(pass, if ours { ShardEvent::Renewed { leased_until } } else { ShardEvent::LeaseLost });
         }
     }
 
-    /// Handles finished work, and whatever else is finished by now.
-    async fn went_on(&mut self, done: Vec<Done>) {
+    /// Handles finished work, and whatever else is finished by now. Returns whether
+    /// results were stored.
+    async fn went_on(&mut self, done: Vec<Done>) -> bool {
         let mut ended = done;
         while let Some(Some(more)) = futures::FutureExt::now_or_never(self.working.next()) {
             ended.extend(more);
         }
         self.follow_leases();
+        let settled = ended.iter().any(|done| matches!(done, Done::Settled { .. }));
         for done in ended {
             self.take_in(done);
         }
         self.carry_out().await;
+        self.note_busy();
+        settled
     }
 
     fn take_in(&mut self, done: Done) {
         match done {
-            Done::Topic { topic, answer, shards } => {
+            Done::Topic { topic, answer, passes } => {
                 let answer = match answer {
                     Some(answer) => self.learn(&topic, answer),
                     None => {
@@ -281,8 +327,8 @@ impl Relay {
                         TopicAnswer::Unknown(self.waits.topic_is_looked_for(Instant::now(), &topic))
                     }
                 };
-                for shard in shards {
-                    self.tell(shard, ShardEvent::Topic { topic: Arc::clone(&topic), answer: answer.clone() });
+                for pass in passes {
+                    self.tell(pass, ShardEvent::Topic { topic: Arc::clone(&topic), answer: answer.clone() });
                 }
             }
             Done::LateTopic { topic, answer } => {
@@ -293,43 +339,21 @@ impl Relay {
                     let _for_rows = self.learn(&topic, answer);
                 }
             }
-            Done::Choices { shards, stored } => {
+            Done::Choices { passes, stored } => {
                 if let Err(error) = &stored {
                     debug!(%error, "partitions that were chosen are not stored");
                 }
-                for shard in shards {
-                    self.tell(shard, if stored.is_ok() { ShardEvent::ChoicesStored } else { ShardEvent::LeaseLost });
+                for pass in passes {
+                    self.tell(pass, if stored.is_ok() { ShardEvent::ChoicesStored } else { ShardEvent::LeaseLost });
                 }
             }
-            Done::Row { shard, row, event } => {
+            Done::Row { pass, row, event } => {
                 if let ShardEvent::Produced { fate, .. } = &event {
-                    self.note(shard, row, fate);
+                    self.note(pass, row, fate);
                 }
-                self.tell(shard, event);
+                self.tell(pass, event);
             }
-            Done::Settled { results, shards, stored } => {
-                if let Err(error) = stored {
-                    // The rows are sent again, with the same ids.
-                    if let Some(unsaid) = said::again("results of the relay") {
-                        error!(%error, unsaid, "cannot store what became of {} rows of the relay", results.len());
-                    }
-                } else {
-                    for (shard, row, relayed) in results {
-                        match relayed.result {
-                            RelayResult::Taken { .. } => count(State::Committed),
-                            RelayResult::Undelivered { .. } => count(State::SendFail),
-                            RelayResult::Later { .. } => {}
-                        }
-                        if let Some(message) = self.passes.get(&shard).and_then(|pass| pass.message(row)) {
-                            self.waker.tell(&message, relayed.result);
-                        }
-                    }
-                }
-                for shard in shards {
-                    self.tell(shard, ShardEvent::Settled);
-                    self.passes.remove(&shard);
-                }
-            }
+            Done::Settled { results, stored } => self.settled(results, stored),
         }
     }
 
@@ -352,8 +376,8 @@ impl Relay {
     }
 
     /// Notes whether the partition of a row answered.
-    fn note(&mut self, shard: i32, row: RowId, fate: &Fate) {
-        let Some(partition) = self.passes.get(&shard).and_then(|pass| pass.asked(row)) else { return };
+    fn note(&mut self, pass: PassId, row: RowId, fate: &Fate) {
+        let Some(partition) = self.passes.get(&pass).and_then(|pass| pass.asked(row)) else { return };
         match fate {
             Fate::Later(reason) if !self.producer.is_down() => {
                 self.waits.partition_waits(Instant::now(), partition, reason)
@@ -363,15 +387,16 @@ impl Relay {
         }
     }
 
-    fn tell(&mut self, shard: i32, event: ShardEvent) {
+    fn tell(&mut self, id: PassId, event: ShardEvent) {
         let now = self.time_of(Instant::now());
-        if let Some(pass) = self.passes.get_mut(&shard) {
-            self.wanted.extend(pass.machine.step(now, event).into_iter().map(|action| (shard, action)));
+        let Some(pass) = self.passes.get_mut(&id) else { return };
+        self.wanted.extend(pass.machine.step(now, event).into_iter().map(|action| (id, action)));
+        if pass.rows.len() > pass.machine.rows().len() {
+            pass.rows.retain(|row, _| pass.machine.has(*row));
         }
-    }
-
-    fn epochs(&self, shards: &[i32]) -> Vec<(i32, i64)> {
-        shards.iter().filter_map(|shard| Some((*shard, self.passes.get(shard)?.epoch))).collect()
+        if pass.machine.is_idle() {
+            self.passes.remove(&id);
+        }
     }
 
     /// An instant on the machines' clock.

@@ -1,4 +1,4 @@
-//! The rows of one shard under way, translated between the store and the
+//! Rows of a shard that were taken together, translated between the store and the
 //! machine.
 
 use std::collections::HashMap;
@@ -6,14 +6,22 @@ use std::collections::HashMap;
 use courier_core::message::Offset;
 use courier_core::outbound::{Fate, Retry, Row, RowEnd, RowId, Shard, TopicId, Undeliverable};
 
+use tokio::time::Instant;
+
 use super::waits::RelayPartition;
 use crate::kafka::producer::{OrderedSends, ProduceError};
 use crate::kafka::record::murmur2_hash;
-use crate::store::{Identity, OutboundRow, RelayResult};
+use crate::store::{OutboundRow, RelayResult};
 
-/// One pass over the rows of a shard.
+/// Names a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct PassId(pub(super) u64);
+
+/// One pass over rows of a shard.
 pub(super) struct Pass {
+    pub(super) shard: i32,
     pub(super) epoch: i64,
+    pub(super) begun: Instant,
     pub(super) machine: Shard,
     /// The order in which its rows are sent.
     pub(super) order: OrderedSends,
@@ -29,8 +37,15 @@ pub(super) struct RelayedRow {
 }
 
 impl Pass {
-    pub(super) fn new(epoch: i64) -> Self {
-        Self { epoch, machine: Shard::default(), order: OrderedSends::default(), rows: HashMap::new() }
+    pub(super) fn new(shard: i32, epoch: i64) -> Self {
+        Self {
+            shard,
+            epoch,
+            begun: Instant::now(),
+            machine: Shard::default(),
+            order: OrderedSends::default(),
+            rows: HashMap::new(),
+        }
     }
 
     /// Keeps the content of a row, and returns the row of the machine.
@@ -49,11 +64,6 @@ impl Pass {
         };
         self.rows.insert(id, RelayedRow { partition: row.partition, asked: false, row });
         machines
-    }
-
-    /// The message of a row.
-    pub(super) fn message(&self, row: RowId) -> Option<Identity> {
-        self.rows.get(&row).map(|kept| kept.row.identity())
     }
 
     /// The partition to which a row was produced.

@@ -102,7 +102,7 @@ macro_rules! taken_rows {
              FROM outbound o
              WHERE o.shard IN (SELECT shard FROM leased)
                  AND (o.held_until IS NULL OR o.held_until <= (SELECT at FROM now))
-                 AND o.id <> ALL ($6)
+                 AND o.id NOT IN (SELECT unnest($6::bigint[]))
                  AND NOT EXISTS (SELECT FROM hidden h WHERE h.topic = o.topic AND h.key = o.key AND h.id < o.id)"
         )
     };

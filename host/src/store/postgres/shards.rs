@@ -13,26 +13,34 @@ use crate::store::{ShardStore, StoreError, WriterId};
 
 #[async_trait]
 impl ShardStore for PostgresStore {
-    async fn lease_shards(&self, writer: WriterId, want: u32, lease: Duration) -> Result<Vec<(i32, i64)>, StoreError> {
-        prompt(lease_shards(self, writer, want, lease)).await
+    async fn lease_shards(
+        &self,
+        writer: WriterId,
+        want: u32,
+        kept: &[i32],
+        lease: Duration,
+    ) -> Result<Vec<(i32, i64)>, StoreError> {
+        prompt(lease_shards(self, writer, want, kept, lease)).await
     }
 }
 
 /// Leases shards. A host takes no more than `want`, so that shards are left for the
-/// others, and frees those beyond that at once. With `SKIP LOCKED` hosts that lease at the
+/// others, and frees those beyond that unless they are `kept`. With `SKIP LOCKED` hosts that lease at the
 /// same moment take other rows and do not wait for each other.
 async fn lease_shards(
     store: &PostgresStore,
     writer: WriterId,
     want: u32,
+    kept: &[i32],
     lease: Duration,
 ) -> Result<Vec<(i32, i64)>, StoreError> {
     let mut tx = store.begin_tx().await?;
     // A lease that ran out and that no host took is renewed under its epoch, under which
     // no other host can have written.
-    let kept = sqlx::query(
+    let renewed = sqlx::query(
         "WITH mine AS (
-             SELECT shard, row_number() OVER (ORDER BY shard) <= $2 AS keep FROM relay_shard WHERE writer_id = $1
+             SELECT shard, row_number() OVER (ORDER BY shard) <= $2 OR shard = ANY ($4) AS keep
+             FROM relay_shard WHERE writer_id = $1
          )
          UPDATE relay_shard s SET
              writer_id = CASE WHEN mine.keep THEN s.writer_id END,
@@ -43,11 +51,12 @@ async fn lease_shards(
     .bind(writer.0)
     .bind(i64::from(want))
     .bind(micros(lease))
+    .bind(kept)
     .fetch_all(&mut *tx)
     .await
     .map_err(at_statement)?;
     let mut shards: Vec<(i32, i64)> = Vec::new();
-    for row in &kept {
+    for row in &renewed {
         if row.take("keep")? {
             shards.push((row.take("shard")?, row.take("epoch")?));
         }

@@ -12,7 +12,13 @@ use crate::store::{ShardStore, StoreError, WriterId};
 
 #[async_trait]
 impl ShardStore for SqliteStore {
-    async fn lease_shards(&self, writer: WriterId, want: u32, lease: Duration) -> Result<Vec<(i32, i64)>, StoreError> {
+    async fn lease_shards(
+        &self,
+        writer: WriterId,
+        want: u32,
+        kept: &[i32],
+        lease: Duration,
+    ) -> Result<Vec<(i32, i64)>, StoreError> {
         let mut tx = self.connections.write().await?;
         let now = now();
         let want = i64::from(want);
@@ -20,10 +26,12 @@ impl ShardStore for SqliteStore {
         // out, and goes on under the same epoch.
         sqlx::query(
             "UPDATE relay_shard SET writer_id = NULL, lease_until = 0
-             WHERE shard IN (SELECT shard FROM relay_shard WHERE writer_id = ? ORDER BY shard LIMIT -1 OFFSET ?)",
+             WHERE shard IN (SELECT shard FROM relay_shard WHERE writer_id = ? ORDER BY shard LIMIT -1 OFFSET ?)
+                 AND shard NOT IN (SELECT value FROM json_each(?))",
         )
         .bind(writer.0)
         .bind(want)
+        .bind(json(&kept)?)
         .execute(&mut *tx)
         .await
         .map_err(fault)?;

@@ -20,7 +20,7 @@ const ON_THE_WIRE: usize = 5;
 pub struct Logged {
     pub row: i64,
     pub identity: Identity,
-    /// The id of the topic that its sender knew when it was sent.
+    /// The id of the topic that its partition was chosen in.
     pub meant_for: u64,
 }
 
@@ -143,7 +143,7 @@ impl Client {
         row: i64,
         identity: Identity,
         size: usize,
-        ordered: Option<u64>,
+        (ordered, chosen): (Option<u64>, Option<u64>),
     ) -> bool {
         if ordered.is_some_and(|pass| self.failed.contains(&(pass, to))) {
             return false;
@@ -152,7 +152,7 @@ impl Client {
             self.passes.insert(row, (pass, to));
         }
         let stream = self.streams.entry(to).or_default();
-        let meant_for = self.known.get(&to.0).copied().unwrap_or(0);
+        let meant_for = chosen.or_else(|| self.known.get(&to.0).copied()).unwrap_or(0);
         stream.waiting.push_back(Request { row, identity, size, meant_for, sequence: 0 });
         stream.hand_over(now, self.windowed);
         true

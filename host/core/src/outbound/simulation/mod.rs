@@ -33,6 +33,7 @@ enum Bug {
     IdentityByIdAlone,
     BatchRefusalBelieved,
     SentBehindAFailure,
+    TakenBesideItsKey,
 }
 
 fn run(seed: u64, bug: Option<Bug>) -> Result<(), Failure> {
@@ -67,6 +68,7 @@ fn planted_bugs_of_the_way_out_are_found() {
         Bug::IdentityByIdAlone,
         Bug::BatchRefusalBelieved,
         Bug::SentBehindAFailure,
+        Bug::TakenBesideItsKey,
     ] {
         // Only a schedule that is right without the bug shows the bug.
         let found = (0..20_000).find_map(|seed| run(seed, Some(bug)).err().filter(|_| run(seed, None).is_ok()));

@@ -2,14 +2,16 @@
 //! the faults.
 
 mod ends;
+mod host;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::host::{Host, Pass, Stored, Told};
 use super::kafka::{Client, Ended, Topic};
 use super::{Bug, Identity};
 use crate::message::{Offset, Timestamp};
-use crate::outbound::{Choice, Fate, Row, RowEnd, RowId, Shard, ShardAction, ShardEvent, TopicAnswer, TopicId};
+use crate::outbound::{Choice, Fate, Row, RowId, Shard, ShardAction, ShardEvent, TopicAnswer, TopicId};
 use crate::simulation::chance::Chance;
 
 const TOPICS: usize = 3;
@@ -21,47 +23,9 @@ const SILENCE: i64 = 24 * 3_600_000_000;
 /// Steps with faults, and the most steps after them until all debts are paid.
 const FAULTY_STEPS: u64 = 400;
 const CALM_STEPS: u64 = 60_000;
-/// Rows a pass takes at most.
+/// Rows a pass takes at most, and passes of a host at a time.
 const TAKE: usize = 8;
-
-/// A row in the store.
-#[derive(Clone, Debug)]
-struct Stored {
-    topic: usize,
-    key: Option<usize>,
-    identity: Identity,
-    size: usize,
-    chosen: Option<(TopicId, i32)>,
-    unknown_from: Option<Offset>,
-    tries: u32,
-    held_until: i64,
-}
-
-#[derive(Debug)]
-struct Host {
-    shard: Shard,
-    client: Client,
-    /// The epoch under which the present pass takes and writes.
-    epoch: u64,
-    leased_until: i64,
-    /// Answers to the machine, each with its time.
-    told: Vec<(i64, Told)>,
-    frozen_until: i64,
-    rows: BTreeMap<i64, (Stored, i32)>,
-    /// Rows of the present pass that are handed to the client one after another.
-    sends: VecDeque<(i64, i32)>,
-    /// Counts the passes.
-    pass: u64,
-}
-
-/// An answer under way to a host.
-#[derive(Clone, Debug)]
-enum Told {
-    Topic(usize),
-    StoreChoices(Vec<Choice>),
-    LookUp { row: RowId, partition: i32, from: Offset },
-    Settle(Vec<(RowId, RowEnd)>),
-}
+const PASSES: usize = 3;
 
 pub struct World {
     chance: Chance,
@@ -100,17 +64,7 @@ impl World {
         let mut chance = Chance::new(seed);
         let topics = (0..TOPICS).map(|id| Topic::new(id as u64 + 1, 1 + chance.below(3), 100)).collect();
         let windowed = bug != Some(Bug::SeveralInFlightBeforeTheFirst);
-        let hosts = (0..2).map(|host| Host {
-            shard: Shard::default(),
-            client: Client::new(host + 1, windowed),
-            epoch: 0,
-            leased_until: 0,
-            told: Vec::new(),
-            frozen_until: 0,
-            rows: BTreeMap::new(),
-            sends: VecDeque::new(),
-            pass: 0,
-        });
+        let hosts = (0..2).map(|host| Host::new(Client::new(host + 1, windowed)));
         let debts = 10 + i64::try_from(chance.below(40)).unwrap_or(0);
         Self {
             bug,
@@ -208,14 +162,18 @@ impl World {
                 Ended::TimedOut => Fate::Later("timed out".to_owned()),
                 Ended::Behind => Fate::Later("behind".to_owned()),
             };
-            self.tell(host, ShardEvent::Produced { row: RowId(row), fate });
+            if let Some((pass, _)) = self.hosts[host].row(row) {
+                self.tell(host, pass, ShardEvent::Produced { row: RowId(row), fate });
+            }
         }
-        let due = self.hosts[host].told.iter().position(|(at, _)| *at <= self.now);
-        if let Some(due) = due {
-            let (_, told) = self.hosts[host].told.remove(due);
-            self.answer(host, told, faulty)?;
+        for _ in 0..2 {
+            let due = self.hosts[host].told.iter().position(|(at, ..)| *at <= self.now);
+            if let Some(due) = due {
+                let (_, pass, told) = self.hosts[host].told.remove(due);
+                self.answer(host, pass, told, faulty)?;
+            }
         }
-        if self.hosts[host].shard.is_idle() && self.hosts[host].told.is_empty() && self.holds(host) {
+        if self.hosts[host].passes.len() < PASSES && self.holds(host) {
             self.take(host);
         }
         self.broken.take().map_or(Ok(()), Err)
@@ -253,14 +211,8 @@ impl World {
             let host = self.chance.below(self.hosts.len());
             self.producers += 1;
             let windowed = self.bug != Some(Bug::SeveralInFlightBeforeTheFirst);
-            let dead = &mut self.hosts[host];
-            dead.shard = Shard::default();
-            dead.client = Client::new(self.producers, windowed);
-            dead.told.clear();
-            dead.rows.clear();
-            dead.sends.clear();
-            dead.leased_until = 0;
-            dead.epoch = 0;
+            let begun = self.hosts[host].begun;
+            self.hosts[host] = Host { begun, ..Host::new(Client::new(self.producers, windowed)) };
         }
     }
 
@@ -288,9 +240,12 @@ impl World {
             if self.now + LEASE / 2 > self.lease_until {
                 self.lease_until = self.now + LEASE;
                 self.hosts[host].leased_until = self.lease_until;
-                self.tell(host, ShardEvent::Renewed { leased_until: self.until(self.lease_until) });
+                let leased_until = self.until(self.lease_until);
+                for pass in self.hosts[host].passes.keys().copied().collect::<Vec<_>>() {
+                    self.tell(host, pass, ShardEvent::Renewed { leased_until });
+                }
             }
-        } else if self.now >= self.lease_until && self.hosts[host].shard.is_idle() {
+        } else if self.now >= self.lease_until && self.hosts[host].passes.is_empty() {
             self.epoch += 1;
             self.holder = Some(host);
             self.lease_until = self.now + LEASE;
@@ -307,9 +262,16 @@ impl World {
         self.hosts[host].epoch == self.epoch && self.now < self.hosts[host].leased_until
     }
 
-    /// Takes rows as the store returns them: a waiting row hides the rows behind it.
+    /// Takes rows as the store returns them: a waiting row hides the rows behind it, and
+    /// one under way all rows of its key.
     fn take(&mut self, host: usize) {
         let mut hidden = BTreeSet::new();
+        let under_way: BTreeSet<i64> =
+            self.hosts[host].passes.values().flat_map(|pass| pass.shard.rows().map(|row| row.0)).collect();
+        if self.bug != Some(Bug::TakenBesideItsKey) {
+            let keys = under_way.iter().filter_map(|id| self.outbound.get(id));
+            hidden.extend(keys.filter_map(|row| Some((row.topic, row.key?))));
+        }
         let mut rows = Vec::new();
         for (id, row) in &self.outbound {
             let waits = row.held_until > self.now;
@@ -321,7 +283,7 @@ impl World {
                     continue;
                 }
             }
-            if waits || self.bug == Some(Bug::RowSkippedOnNull) && row.key.is_none() {
+            if waits || under_way.contains(id) || self.bug == Some(Bug::RowSkippedOnNull) && row.key.is_none() {
                 continue;
             }
             rows.push((*id, row.clone()));
@@ -343,15 +305,23 @@ impl World {
             tries: row.tries,
         });
         let taken = taken.collect();
-        self.hosts[host].pass += 1;
-        self.hosts[host].rows = rows.into_iter().map(|(id, row)| (id, (row, 0))).collect();
         let leased_until = self.until(self.hosts[host].leased_until);
-        self.tell(host, ShardEvent::Taken { rows: taken, leased_until });
+        let taker = &mut self.hosts[host];
+        taker.begun += 1;
+        let rows = rows.into_iter().map(|(id, row)| (id, (row, 0))).collect();
+        taker.passes.insert(taker.begun, Pass { shard: Shard::default(), rows });
+        let pass = taker.begun;
+        self.tell(host, pass, ShardEvent::Taken { rows: taken, leased_until });
     }
 
-    /// Hands an event to a machine, and carries out its actions.
-    fn tell(&mut self, host: usize, event: ShardEvent) {
-        let actions = self.hosts[host].shard.step(Timestamp(self.now), event);
+    /// Hands an event to the machine of a pass, and carries out its actions.
+    fn tell(&mut self, host: usize, number: u64, event: ShardEvent) {
+        let Some(pass) = self.hosts[host].passes.get_mut(&number) else { return };
+        let actions = pass.shard.step(Timestamp(self.now), event);
+        pass.rows.retain(|row, _| pass.shard.has(RowId(*row)));
+        if pass.shard.is_idle() {
+            self.hosts[host].passes.remove(&number);
+        }
         for action in actions {
             let told = match action {
                 ShardAction::AskTopic(topic) => Told::Topic(topic.parse().unwrap_or(0)),
@@ -359,36 +329,38 @@ impl World {
                 ShardAction::LookUp { row, partition, from } => Told::LookUp { row, partition, from },
                 ShardAction::Settle(ends) => Told::Settle(ends),
                 ShardAction::Produce { row, partition } => {
-                    self.hosts[host].sends.push_back((row.0, partition));
+                    self.hosts[host].sends.push_back((number, row.0, partition));
                     continue;
                 }
             };
             let at = self.now + self.chance.between(0, 400_000);
-            self.hosts[host].told.push((at, told));
+            self.hosts[host].told.push((at, number, told));
         }
     }
 
     /// Hands the next row to the client, which may have failed an earlier one by now.
     fn hand_over(&mut self, host: usize) {
         let sender = &mut self.hosts[host];
-        let Some((row, partition)) = sender.sends.pop_front() else { return };
-        let Some((stored, at)) = sender.rows.get_mut(&row) else { return };
+        let Some((pass, row, partition)) = sender.sends.pop_front() else { return };
+        let (now, is_leased) = (Timestamp(self.now), self.now < sender.leased_until);
+        let Some((_, (stored, at))) = sender.row(row) else { return };
         *at = partition;
         let to = (stored.topic, usize::try_from(partition).unwrap_or(0));
         let (identity, size) = (stored.identity, stored.size);
-        let is_leased = self.now < sender.leased_until;
         if !is_leased && self.bug == Some(Bug::LeaseCheckedOnlyAtTheStart) {
             self.broken = Some(format!("row {row} was produced without a lease"));
         }
-        let ordered = (self.bug != Some(Bug::SentBehindAFailure)).then_some(sender.pass);
-        if !(is_leased && sender.client.send(Timestamp(self.now), to, row, identity, size, ordered)) {
-            sender.client.fail(to, sender.pass);
+        let ordered = (self.bug != Some(Bug::SentBehindAFailure)).then_some(pass);
+        // The topic that its partition was chosen in: another pass may know a newer one.
+        let chosen = self.outbound.get(&row).and_then(|row| row.chosen.as_ref()?.0.0.parse().ok());
+        if !(is_leased && sender.client.send(now, to, row, identity, size, (ordered, chosen))) {
+            sender.client.fail(to, pass);
             let fate = Fate::Later("not now".to_owned());
-            self.tell(host, ShardEvent::Produced { row: RowId(row), fate });
+            self.tell(host, pass, ShardEvent::Produced { row: RowId(row), fate });
         }
     }
 
-    fn answer(&mut self, host: usize, told: Told, faulty: bool) -> Result<(), String> {
+    fn answer(&mut self, host: usize, pass: u64, told: Told, faulty: bool) -> Result<(), String> {
         let fenced = self.hosts[host].epoch != self.epoch;
         match told {
             Told::Topic(topic) => {
@@ -410,11 +382,11 @@ impl World {
                         max_bytes: self.chance.percent(50).then_some(of.max_bytes),
                     }
                 };
-                self.tell(host, ShardEvent::Topic { topic: Arc::from(topic.to_string()), answer });
+                self.tell(host, pass, ShardEvent::Topic { topic: Arc::from(topic.to_string()), answer });
             }
             Told::StoreChoices(choices) => {
                 if fenced {
-                    self.tell(host, ShardEvent::LeaseLost);
+                    self.tell(host, pass, ShardEvent::LeaseLost);
                     return Ok(());
                 }
                 for Choice { row, topic_id, partition } in choices {
@@ -423,15 +395,15 @@ impl World {
                         stored.unknown_from = None;
                     }
                 }
-                self.tell(host, ShardEvent::ChoicesStored);
+                self.tell(host, pass, ShardEvent::ChoicesStored);
             }
             Told::LookUp { row, partition, from } => {
-                let Some((stored, at)) = self.hosts[host].rows.get_mut(&row.0) else { return Ok(()) };
+                let Some((_, (stored, at))) = self.hosts[host].row(row.0) else { return Ok(()) };
                 *at = partition;
                 let topic = &self.topics[stored.topic];
                 let of = topic.partitions.get(usize::try_from(partition).unwrap_or(0)).filter(|_| topic.exists);
                 let Some(of) = of else {
-                    self.tell(host, ShardEvent::NotLookedUp { row, reason: "no such topic".to_owned() });
+                    self.tell(host, pass, ShardEvent::NotLookedUp { row, reason: "no such topic".to_owned() });
                     return Ok(());
                 };
                 let wanted = stored.identity;
@@ -440,21 +412,21 @@ impl World {
                 let behind = of.log.iter().enumerate().skip(usize::try_from(from.0).unwrap_or(0));
                 let found = behind.filter(|(_, logged)| same(logged.identity)).map(|(place, _)| place).next();
                 let found = found.map(|place| Offset(i64::try_from(place).unwrap_or(0)));
-                self.tell(host, ShardEvent::LookedUp { row, found });
+                self.tell(host, pass, ShardEvent::LookedUp { row, found });
             }
             Told::Settle(ends) => {
                 if faulty && self.chance.percent(10) {
                     let at = self.now + self.chance.between(0, 400_000);
-                    self.hosts[host].told.push((at, Told::Settle(ends)));
+                    self.hosts[host].told.push((at, pass, Told::Settle(ends)));
                     return Ok(());
                 }
+                let rows = ends.iter().map(|(row, _)| *row).collect();
                 if !fenced {
                     for (row, end) in ends {
                         self.settle(row.0, end)?;
                     }
                 }
-                self.tell(host, ShardEvent::Settled);
-                self.hosts[host].rows.clear();
+                self.tell(host, pass, ShardEvent::Settled { rows });
             }
         }
         Ok(())
