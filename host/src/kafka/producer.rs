@@ -18,6 +18,7 @@ mod error;
 mod health;
 mod order;
 mod parts;
+mod refusal;
 mod windows;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use thiserror::Error;
 
 use super::client::DELIVERY_TIMEOUT;
+use super::refusal::is_refusal;
 use crate::kafka::topics::TopicError;
 
 /// What is said of a cluster that is away.
@@ -41,23 +42,6 @@ impl From<TopicError> for ProduceError {
             TopicError::Unavailable(_) => Self::Later(error.to_string()),
         }
     }
-}
-
-/// Whether a broker refuses a batch by this code for what is in it. It answers so
-/// for all records of the batch, whichever is the cause.
-pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as Code;
-    matches!(
-        code,
-        Code::MessageSizeTooLarge
-            | Code::MessageBatchTooLarge
-            | Code::InvalidRecord
-            | Code::InvalidMessage
-            | Code::InvalidMessageSize
-            | Code::InvalidTimestamp
-            | Code::UnsupportedForMessageFormat
-            | Code::PolicyViolation
-    )
 }
 
 /// What an error means for the record, which shared its batch with no other. Whatever

@@ -20,8 +20,8 @@ use parking_lot::{Mutex, MutexGuard};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::oneshot;
 
-use super::error::is_refusal;
 use super::order::OrderedSends;
+use super::refusal::is_refusal;
 use crate::kafka::record::Record;
 
 /// Records that wait for their partitions' windows, all together. Past it a
@@ -54,16 +54,16 @@ pub(super) struct Ticket {
     topic: Arc<str>,
     partition: i32,
     bytes: usize,
-    waiter: Waiter,
+    sender: RecordSender,
 }
 
 /// The sender of a record, which waits for its answer.
-struct Waiter {
+struct RecordSender {
     order: OrderedSends,
     answer: oneshot::Sender<ProduceResult>,
 }
 
-impl Waiter {
+impl RecordSender {
     /// Fails the record, and with it what is sent behind it. The partitions are
     /// locked meanwhile, so that no record gets past this.
     fn fails(&self, topic: &str, partition: i32) {
@@ -94,7 +94,7 @@ struct Partitions {
 #[derive(Default)]
 struct PartitionWindow {
     window: Window,
-    queue: VecDeque<(Record, Waiter)>,
+    queue: VecDeque<(Record, RecordSender)>,
 }
 
 impl Windows {
@@ -118,20 +118,20 @@ impl Windows {
         let (answer, answered) = oneshot::channel();
         let (now, bytes) = (self.now(), record.size());
         let mut partitions = self.locked();
-        let waiter = Waiter { order: order.clone(), answer };
+        let sender = RecordSender { order: order.clone(), answer };
         if order.has_failed(topic, partition) {
-            waiter.hears(Err(ProduceFailure::Behind));
+            sender.hears(Err(ProduceFailure::Behind));
             return Ok(answered);
         }
         let no_room = partitions.waiting >= MAX_WAITING;
         let (topic, of) = partitions.entry(topic, partition);
         if of.queue.is_empty() && of.window.admits(now, bytes) {
-            send(Ticket { topic, partition, bytes, waiter }).map_err(|(error, _)| error)?;
+            send(Ticket { topic, partition, bytes, sender }).map_err(|(error, _)| error)?;
             of.window.handed_over(bytes);
         } else if no_room {
             return Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
         } else {
-            of.queue.push_back((record.clone(), waiter));
+            of.queue.push_back((record.clone(), sender));
             partitions.waiting += 1;
         }
         Ok(answered)
@@ -139,7 +139,7 @@ impl Windows {
 
     /// Takes note of what the client says of a record, and answers its sender.
     pub(super) fn delivered(&self, ticket: Ticket, result: Result<Option<Offset>, RDKafkaErrorCode>) {
-        let Ticket { topic, partition, bytes, waiter } = ticket;
+        let Ticket { topic, partition, bytes, sender } = ticket;
         let delivery = match result {
             Ok(Some(offset)) => Delivery::Acknowledged(offset),
             Ok(None) => Delivery::WithoutOffset,
@@ -160,20 +160,20 @@ impl Windows {
             Delivery::Acknowledged(_) => {}
             Delivery::WithoutOffset | Delivery::Failed | Delivery::Refused => {
                 behind = std::mem::take(&mut of.queue);
-                waiter.fails(&topic, partition);
-                behind.iter().for_each(|(_, waiter)| waiter.fails(&topic, partition));
+                sender.fails(&topic, partition);
+                behind.iter().for_each(|(_, sender)| sender.fails(&topic, partition));
             }
         }
         partitions.waiting -= behind.len();
         drop(partitions);
-        waiter.hears(match result {
+        sender.hears(match result {
             Ok(Some(offset)) => Ok((partition, offset)),
             Ok(None) => Err(ProduceFailure::WithoutOffset { from }),
             Err(code) if delivery == Delivery::Refused && !alone => Err(ProduceFailure::BatchRefused(code)),
             Err(code) => Err(ProduceFailure::Code(code)),
         });
-        for (_, waiter) in behind {
-            waiter.hears(Err(ProduceFailure::Behind));
+        for (_, sender) in behind {
+            sender.hears(Err(ProduceFailure::Behind));
         }
     }
 
@@ -203,28 +203,28 @@ impl Windows {
             let of = partitions.entry(&topic, partition).1;
             let mut taken = 0;
             let mut room = true;
-            while let Some((record, waiter)) = of.queue.pop_front_if(|(record, _)| of.window.admits(now, record.size()))
+            while let Some((record, sender)) = of.queue.pop_front_if(|(record, _)| of.window.admits(now, record.size()))
             {
                 let bytes = record.size();
-                let ticket = Ticket { topic: Arc::clone(&topic), partition, bytes, waiter };
+                let ticket = Ticket { topic: Arc::clone(&topic), partition, bytes, sender };
                 match send(&topic, partition, &record, ticket) {
                     Ok(()) => {
                         of.window.handed_over(bytes);
                         taken += 1;
                     }
                     Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), ticket)) => {
-                        of.queue.push_front((record, ticket.waiter));
+                        of.queue.push_front((record, ticket.sender));
                         room = false;
                         break;
                     }
                     Err((error, ticket)) => {
                         let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-                        ticket.waiter.fails(&topic, partition);
-                        ticket.waiter.hears(Err(ProduceFailure::Code(code)));
+                        ticket.sender.fails(&topic, partition);
+                        ticket.sender.hears(Err(ProduceFailure::Code(code)));
                         taken += 1 + of.queue.len();
-                        for (_, waiter) in of.queue.drain(..) {
-                            waiter.fails(&topic, partition);
-                            waiter.hears(Err(ProduceFailure::Behind));
+                        for (_, sender) in of.queue.drain(..) {
+                            sender.fails(&topic, partition);
+                            sender.hears(Err(ProduceFailure::Behind));
                         }
                     }
                 }

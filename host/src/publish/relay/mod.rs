@@ -38,8 +38,7 @@ use tracing::debug;
 
 use self::delayed::{DelayedScheduler, DelayedWaker};
 use self::lease::{Leases, Shards, keep_leases};
-use self::pass::{Pass, PassId};
-use self::settling::{RowResult, Settling};
+use self::pass::{Pass, PassId, RowResult, Settling};
 use self::waits::Waits;
 use super::waker::Waker;
 use crate::causes::Causes;

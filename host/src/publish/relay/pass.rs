@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::waits::RelayPartition;
 use crate::kafka::producer::{OrderedSends, ProduceError};
 use crate::kafka::record::murmur2_hash;
-use crate::store::{OutboundRow, RelayResult};
+use crate::store::{OutboundRow, RelayResult, Relayed};
 
 /// Names a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +71,21 @@ impl Pass {
         let kept = self.rows.get(&row).filter(|kept| kept.asked)?;
         kept.partition.map(|partition| (kept.row.topic.clone(), partition))
     }
+}
+
+/// Results on their way to the store.
+#[derive(Default)]
+pub(super) struct Settling {
+    pub(super) waiting: Vec<RowResult>,
+    /// Transactions under way.
+    pub(super) transactions: usize,
+}
+
+/// What became of a row.
+pub(super) struct RowResult {
+    pub(super) pass: PassId,
+    pub(super) epoch: i64,
+    pub(super) relayed: Relayed,
 }
 
 /// The fate of a row by the client's answer.

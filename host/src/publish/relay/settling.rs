@@ -8,7 +8,7 @@ use courier_core::status::State;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::pass::{PassId, result_of};
+use super::pass::{PassId, RowResult, result_of};
 use super::{Done, REFUSED_PAUSE, Relay, STORE_PAUSE};
 use crate::publish::send::result::count;
 use crate::said;
@@ -17,21 +17,6 @@ use crate::store::{RelayResult, Relayed, SharedStore, StoreError};
 /// Transactions with results at a time. What ends meanwhile goes into the next, so that
 /// under load each has many rows; the second goes past one that waits for a lock.
 const MAX_TRANSACTIONS: usize = 2;
-
-/// Results on their way to the store.
-#[derive(Default)]
-pub(super) struct Settling {
-    waiting: Vec<RowResult>,
-    /// Transactions under way.
-    transactions: usize,
-}
-
-/// What became of a row.
-pub(super) struct RowResult {
-    pass: PassId,
-    epoch: i64,
-    relayed: Relayed,
-}
 
 impl Relay {
     /// Keeps results until they are written.
