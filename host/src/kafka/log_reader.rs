@@ -7,6 +7,7 @@
 //! transactions.
 
 mod retention;
+mod search;
 mod topic_settings;
 mod topics;
 
@@ -23,6 +24,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
+pub use self::search::Search;
 pub use self::topics::{GroupInfo, TopicInfo};
 use super::record::Record;
 use super::stale_client::{self, StaleClient};
@@ -31,10 +33,6 @@ use crate::said;
 
 /// How long Kafka may take to answer a question.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
-
-/// Offsets that are searched for a record at most, and how many at once.
-const MAX_SEARCHED: i64 = 200_000;
-const SEARCHED_AT_ONCE: i64 = 1_000;
 
 /// A topic that does not exist.
 const NOBODYS: &str = "courier.nobodys";
@@ -313,50 +311,6 @@ impl LogReader {
             let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(unavailable)?;
             let is_wanted = |offset| offsets.binary_search(&offset).is_ok();
             read_span(&consumer, &topic, partition, (first, last.next()), max_record, is_wanted)
-        })
-        .await
-    }
-
-    /// Where the first record that is equal to `record` but for its time stands,
-    /// at `from` or behind it; none when there is none up to the present end of
-    /// the log. Open transactions are seen through.
-    ///
-    /// # Errors
-    /// When Kafka does not answer, or the record could be farther away than
-    /// [`MAX_SEARCHED`] offsets.
-    pub async fn find(
-        &self,
-        topic: &str,
-        partition: i32,
-        from: Offset,
-        record: &Record,
-    ) -> Result<Option<Offset>, LogError> {
-        let (topic, record, mut config) = (topic.to_owned(), record.clone(), self.config.clone());
-        config.set("enable.partition.eof", "true").set("isolation.level", "read_uncommitted");
-        self.asking(move |_| {
-            let consumer: BaseConsumer<Quiet> = config.create_with_context(Quiet).map_err(unavailable)?;
-            let (start, end) = watermarks(&consumer, &topic, partition)?;
-            let from = Offset(from.0.max(start.0));
-            if end.0.saturating_sub(from.0) > MAX_SEARCHED {
-                let far = end.0 - from.0;
-                return Err(LogError::Unavailable(format!(
-                    "{far} offsets of {topic}:{partition} would have to be searched, and at most {MAX_SEARCHED} are"
-                )));
-            }
-            let same = |other: &Record| {
-                other.key == record.key && other.value == record.value && other.headers == record.headers
-            };
-            let mut next = from;
-            while next < end {
-                let to = Offset(end.0.min(next.0 + SEARCHED_AT_ONCE));
-                // What this host sent itself is compared whole.
-                let read = read_span(&consumer, &topic, partition, (next, to), usize::MAX, |_| true)?;
-                if let Some((offset, _)) = read.iter().find(|(_, other)| same(other)) {
-                    return Ok(Some(*offset));
-                }
-                next = to;
-            }
-            Ok(None)
         })
         .await
     }

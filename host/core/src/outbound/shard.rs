@@ -52,6 +52,13 @@ pub enum ShardEvent {
         /// The offset of its record; `None` when the log does not have it.
         found: Option<Offset>,
     },
+    /// A row was looked for in a part of its partition, and does not lie there.
+    SearchedTo {
+        /// The row.
+        row: RowId,
+        /// The first offset that was not searched.
+        next: Offset,
+    },
     /// A row could not be looked up now.
     NotLookedUp {
         /// The row.
@@ -88,7 +95,8 @@ pub enum ShardAction {
         partition: i32,
     },
     /// Look a row up from an offset to the end of the log, and reply with
-    /// [`ShardEvent::LookedUp`] or [`ShardEvent::NotLookedUp`].
+    /// [`ShardEvent::LookedUp`], [`ShardEvent::SearchedTo`] or
+    /// [`ShardEvent::NotLookedUp`].
     LookUp {
         /// The row.
         row: RowId,
@@ -170,6 +178,7 @@ impl Shard {
             }
             ShardEvent::Produced { row, fate } => self.produced(row, fate, &mut actions),
             ShardEvent::LookedUp { row, found } => self.looked_up(row, found),
+            ShardEvent::SearchedTo { row, next } => self.searched_to(row, next),
             ShardEvent::NotLookedUp { row, reason } => {
                 let from = self.rows.get(&row).and_then(|entry| entry.row.unknown_from);
                 self.wait(row, reason, from);
@@ -267,6 +276,15 @@ impl Shard {
             }),
         };
         entry.end(&mut self.ended, end);
+    }
+
+    /// Keeps how far a row was looked for: begun anew each time, the search would never
+    /// end in a partition that grows faster than one attempt reads.
+    fn searched_to(&mut self, row: RowId, next: Offset) {
+        if let Some(entry) = self.rows.get_mut(&row) {
+            let reason = format!("it is looked for in kafka, from offset {} on", next.0);
+            entry.end(&mut self.ended, RowEnd::Retry(Retry { reason, wait: Duration::ZERO, unknown_from: Some(next) }));
+        }
     }
 
     fn wait(&mut self, row: RowId, reason: String, unknown_from: Option<Offset>) {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::pass::{PassId, fate_of};
 use super::{Done, KNOWN_WITHIN, ROOM_WITHIN, Relay};
+use crate::kafka::log_reader::Search;
 use crate::kafka::record::Record;
 use crate::store::ChosenPartition;
 
@@ -151,7 +152,9 @@ impl Relay {
         self.working.push(Box::pin(async move {
             let event = match Record::decode(&record) {
                 Ok(record) => match log.find(&topic, partition, from, &record).await {
-                    Ok(found) => ShardEvent::LookedUp { row, found },
+                    Ok(Search::Found(offset)) => ShardEvent::LookedUp { row, found: Some(offset) },
+                    Ok(Search::NotThere) => ShardEvent::LookedUp { row, found: None },
+                    Ok(Search::NotBelow(next)) => ShardEvent::SearchedTo { row, next },
                     Err(error) => ShardEvent::NotLookedUp { row, reason: error.to_string() },
                 },
                 Err(error) => ShardEvent::NotLookedUp { row, reason: error.to_string() },

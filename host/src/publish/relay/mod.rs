@@ -347,8 +347,10 @@ impl Relay {
                 }
             }
             Done::Row { pass, row, event } => {
-                if let ShardEvent::Produced { fate, .. } = &event {
-                    self.note(pass, row, fate);
+                match &event {
+                    ShardEvent::Produced { fate, .. } => self.note(pass, row, fate),
+                    ShardEvent::NotLookedUp { reason, .. } => self.note_search(pass, row, Some(reason)),
+                    _ => self.note_search(pass, row, None),
                 }
                 self.tell(pass, event);
             }
@@ -383,6 +385,15 @@ impl Relay {
             }
             Fate::Later(_) => {}
             Fate::Acknowledged(_) | Fate::Refused(_) | Fate::Unknown(_) => self.waits.partition_answered(&partition),
+        }
+    }
+
+    /// Notes whether the partition of a row of unknown fate was searched.
+    fn note_search(&mut self, pass: PassId, row: RowId, failure: Option<&str>) {
+        let Some(partition) = self.passes.get(&pass).and_then(|pass| pass.partition(row)) else { return };
+        match failure {
+            Some(reason) => self.waits.search_failed(partition, reason),
+            None => self.waits.searched(&partition),
         }
     }
 

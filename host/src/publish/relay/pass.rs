@@ -68,7 +68,13 @@ impl Pass {
 
     /// The partition to which a row was produced.
     pub(super) fn asked(&self, row: RowId) -> Option<RelayPartition> {
-        let kept = self.rows.get(&row).filter(|kept| kept.asked)?;
+        self.rows.get(&row).filter(|kept| kept.asked)?;
+        self.partition(row)
+    }
+
+    /// The partition of a row, once it is chosen.
+    pub(super) fn partition(&self, row: RowId) -> Option<RelayPartition> {
+        let kept = self.rows.get(&row)?;
         kept.partition.map(|partition| (kept.row.topic.clone(), partition))
     }
 }

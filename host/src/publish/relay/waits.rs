@@ -16,6 +16,8 @@ use crate::store::{LeftOut, StoreError};
 
 /// The code of the cause that the store refuses rows to the relay.
 const NO_ROWS: &str = "relay_without_rows";
+/// The code of the cause that rows of unknown fate cannot be looked for.
+const NOT_SEARCHED: &str = "partition_not_searched";
 
 /// First and longest pause before a topic or partition is tried again. The
 /// longest is short, since rows should be sent soon after the cause has passed.
@@ -32,6 +34,8 @@ pub(super) struct Waits {
     partitions: HashMap<RelayPartition, PartitionWait>,
     /// Partitions that are being tried with one row.
     probing: HashSet<RelayPartition>,
+    /// Partitions in which a row of unknown fate cannot be looked for.
+    not_searched: HashSet<RelayPartition>,
     /// Topics with a cause on the board.
     reported: HashSet<String>,
 }
@@ -59,6 +63,7 @@ impl Waits {
             topics: HashMap::new(),
             partitions: HashMap::new(),
             probing: HashSet::new(),
+            not_searched: HashSet::new(),
             reported: HashSet::new(),
         }
     }
@@ -166,6 +171,26 @@ impl Waits {
         }
     }
 
+    /// Notes that a row of unknown fate could not be looked for. It may stand still
+    /// for that while its partition answers.
+    pub(super) fn search_failed(&mut self, partition: RelayPartition, reason: &str) {
+        let (topic, number) = &partition;
+        let why = format!(
+            "it is not known whether messages lie in partition {number} of topic {topic}, and they are sent again only \
+             once that is: {reason}"
+        );
+        let cause = Cause::new(NOT_SEARCHED, why).with("topic", topic).with("partition", number);
+        self.causes.report(Subject::Relay(topic.clone()), cause);
+        self.not_searched.insert(partition);
+    }
+
+    /// Notes that a partition was searched.
+    pub(super) fn searched(&mut self, partition: &RelayPartition) {
+        if self.not_searched.remove(partition) && !self.not_searched.iter().any(|(of, _)| *of == partition.0) {
+            self.causes.clear_code(&Subject::Relay(partition.0.clone()), NOT_SEARCHED);
+        }
+    }
+
     /// Forgets the failures from while the cluster was away.
     pub(super) fn forget_partitions(&mut self) {
         self.partitions.clear();
@@ -235,6 +260,26 @@ mod tests {
         assert!(causes.is_reported(&Subject::Host("relay".to_owned()), NO_ROWS));
         waits.asked_the_store(None);
         assert!(!causes.is_reported(&Subject::Host("relay".to_owned()), NO_ROWS));
+    }
+
+    /// Such a row stood still for ever, and nothing said so.
+    #[test]
+    fn a_row_that_cannot_be_looked_for_is_a_cause_until_each_partition_was_searched() {
+        let causes = Causes::default();
+        let mut waits = Waits::new(causes.clone());
+        let of = |number| ("order".to_owned(), number);
+        let is_told = || causes.is_reported(&Subject::Relay("order".to_owned()), NOT_SEARCHED);
+        waits.searched(&of(1));
+        assert!(!is_told());
+        waits.search_failed(of(1), "kafka did not answer");
+        waits.search_failed(of(2), "kafka did not answer");
+        // Its partition takes other rows.
+        waits.partition_answered(&of(1));
+        assert!(is_told());
+        waits.searched(&of(1));
+        assert!(is_told());
+        waits.searched(&of(2));
+        assert!(!is_told());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::parts::{AcceptorParts, HOLD};
 use crate::clock::now;
+use crate::kafka::log_reader::Search;
 use crate::kafka::producer::{Ack, ProduceError};
 use crate::kafka::record::Record;
 use crate::publish::backlog::{DirectSendGuard, UnsentGuard};
@@ -181,10 +182,18 @@ impl AcceptorParts {
     /// Finds the record of a send of unknown fate, if it is in Kafka.
     async fn found(&self, record: &Record, sent: DirectSendResult) -> DirectSendResult {
         let Err(ProduceError::Unknown { topic, partition, from }) = &sent else { return sent };
-        match self.log.find(topic, *partition, *from, record).await {
-            Ok(Some(offset)) => Ok((*partition, offset)),
-            Ok(None) => Err(ProduceError::Later("kafka lost the message, which is sent again".to_owned())),
-            Err(error) => Err(ProduceError::Later(format!("the message could not be looked for: {error}"))),
+        let mut next = *from;
+        loop {
+            match self.log.find(topic, *partition, next, record).await {
+                Ok(Search::NotBelow(offset)) => next = offset,
+                Ok(Search::Found(offset)) => return Ok((*partition, offset)),
+                Ok(Search::NotThere) => {
+                    return Err(ProduceError::Later("kafka lost the message, which is sent again".to_owned()));
+                }
+                Err(error) => {
+                    return Err(ProduceError::Later(format!("the message could not be looked for: {error}")));
+                }
+            }
         }
     }
 

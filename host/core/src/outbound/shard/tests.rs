@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::outbound::{TopicId, Undeliverable};
@@ -91,4 +92,19 @@ fn a_row_waits_longer_each_time() {
         })
         .into();
     assert_eq!(waits, [250, 500, 4_000, 5_000]);
+}
+
+/// A search that began anew each time never reached the end of a partition that grew.
+#[test]
+fn a_search_goes_on_where_the_last_one_ended() {
+    let unknown = Row { unknown_from: Some(Offset(5)), ..row(1, Some("a")) };
+    let mut shard = Shard::default();
+    shard.step(NOW, ShardEvent::Taken { rows: vec![unknown, row(2, Some("a"))], leased_until: LEASED });
+    let answer = TopicAnswer::Known { id: TopicId("topic-1".into()), partitions: 1, max_bytes: None };
+    let actions = shard.step(NOW, ShardEvent::Topic { topic: Arc::from("order"), answer });
+    assert_eq!(actions, [ShardAction::LookUp { row: RowId(1), partition: 0, from: Offset(5) }]);
+    let actions = shard.step(NOW, ShardEvent::SearchedTo { row: RowId(1), next: Offset(1_005) });
+    let [ShardAction::Settle(settled)] = &actions[..] else { panic!("{actions:?}") };
+    let (RowId(1), RowEnd::Retry(retry)) = &settled[0] else { panic!("{settled:?}") };
+    assert_eq!((retry.wait, retry.unknown_from), (Duration::ZERO, Some(Offset(1_005))));
 }

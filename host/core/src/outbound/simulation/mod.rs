@@ -34,6 +34,7 @@ enum Bug {
     BatchRefusalBelieved,
     SentBehindAFailure,
     TakenBesideItsKey,
+    SearchBegunAnew,
 }
 
 fn run(seed: u64, bug: Option<Bug>) -> Result<(), Failure> {
@@ -69,6 +70,7 @@ fn planted_bugs_of_the_way_out_are_found() {
         Bug::BatchRefusalBelieved,
         Bug::SentBehindAFailure,
         Bug::TakenBesideItsKey,
+        Bug::SearchBegunAnew,
     ] {
         // Only a schedule that is right without the bug shows the bug.
         let found = (0..20_000).find_map(|seed| run(seed, Some(bug)).err().filter(|_| run(seed, None).is_ok()));

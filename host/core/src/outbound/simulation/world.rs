@@ -26,6 +26,8 @@ const CALM_STEPS: u64 = 60_000;
 /// Rows a pass takes at most, and passes of a host at a time.
 const TAKE: usize = 8;
 const PASSES: usize = 3;
+/// Offsets that one search reads.
+const SEARCHED: usize = 2;
 
 pub struct World {
     chance: Chance,
@@ -409,10 +411,18 @@ impl World {
                 let wanted = stored.identity;
                 let by_id = self.bug == Some(Bug::IdentityByIdAlone);
                 let same = |identity: Identity| if by_id { identity.id == wanted.id } else { identity == wanted };
-                let behind = of.log.iter().enumerate().skip(usize::try_from(from.0).unwrap_or(0));
+                let first = usize::try_from(from.0).unwrap_or(0);
+                let behind = of.log.iter().enumerate().skip(first).take(SEARCHED);
                 let found = behind.filter(|(_, logged)| same(logged.identity)).map(|(place, _)| place).next();
                 let found = found.map(|place| Offset(i64::try_from(place).unwrap_or(0)));
-                self.tell(host, pass, ShardEvent::LookedUp { row, found });
+                let event = match found {
+                    None if of.log.len() > first + SEARCHED => {
+                        let next = if self.bug == Some(Bug::SearchBegunAnew) { first } else { first + SEARCHED };
+                        ShardEvent::SearchedTo { row, next: Offset(i64::try_from(next).unwrap_or(0)) }
+                    }
+                    found => ShardEvent::LookedUp { row, found },
+                };
+                self.tell(host, pass, event);
             }
             Told::Settle(ends) => {
                 if faulty && self.chance.percent(10) {
