@@ -109,6 +109,10 @@ impl Relay {
         let Some(pass) = self.passes.get_mut(&id) else { return };
         let order = pass.order.clone();
         let Some(kept) = pass.rows.get_mut(&row) else { return };
+        if let Some(before) = kept.row.partition.filter(|before| *before != partition) {
+            // The topic was made anew: its earlier partition is asked by no row any more.
+            self.waits.forget_partition(&(kept.row.topic.clone(), before));
+        }
         kept.partition = Some(partition);
         let record = match Record::decode(&kept.row.record) {
             Ok(record) => record,

@@ -171,6 +171,12 @@ impl Waits {
         }
     }
 
+    /// Forgets a partition from which rows are chosen away, and which may be gone: each
+    /// of its rows would be taken alone, to ask it.
+    pub(super) fn forget_partition(&mut self, partition: &RelayPartition) {
+        self.partition_answered(partition);
+    }
+
     /// Notes that a row of unknown fate could not be looked for. It may stand still
     /// for that while its partition answers.
     pub(super) fn search_failed(&mut self, partition: RelayPartition, reason: &str) {
@@ -250,6 +256,9 @@ mod tests {
         assert_eq!(of(&waits, later), (vec![partition.clone()], vec![]), "one row asks already");
         waits.partition_answered(&partition);
         assert_eq!(of(&waits, later), (vec![], vec![]));
+        waits.partition_waits(now, partition.clone(), "timed out");
+        waits.forget_partition(&partition);
+        assert_eq!(of(&waits, later), (vec![], vec![]), "its rows are chosen away");
     }
 
     #[test]
