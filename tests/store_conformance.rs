@@ -337,6 +337,7 @@ on_both_dialects! {
         what_is_under_way_hides_all_rows_of_its_keys;
     undelivered:
         what_is_undelivered_keeps_its_whole_content
+        undelivered_totals_count_what_their_filter_lists
         what_is_undelivered_is_sent_again_repaired_or_given_up
         a_row_of_an_outbox_is_kept_once
         topics_that_wait_give_only_rows_that_were_never_tried

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use courier::store::undelivered::UndeliveredFilter;
 use courier::store::{
     Accepted, Identity, LeftOut, MessageFilter, NewMessage, NewOutbound, Page, RefusedMessage, RelayResult, Relayed,
     SHARDS, SentBy, SentMessage, SharedStore, StoreError, UnsentMessage,
@@ -204,7 +205,7 @@ pub async fn a_direct_send_that_kafka_refused_is_no_debt(database: Database) {
     let row = store.message("m-1").await.unwrap().unwrap();
     assert_eq!((row.state, row.retrying, row.record), (State::SendFail, false, Some(body.clone())));
     assert_eq!(row.reason.as_deref(), Some("too\u{fffd} large"));
-    assert!(store.undelivered_totals().await.unwrap().is_empty());
+    assert!(store.undelivered_totals(&UndeliveredFilter::default()).await.unwrap().is_empty());
     store.release_outbound(&[UnsentMessage { identity: identity("m-2"), reason: "away".to_owned() }]).await.unwrap();
     assert_eq!(due(&store, &shards).await, ["m-2"], "the relay has only the other");
     // A corrected message is accepted in its place.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use courier::store::undelivered::{NewUndelivered, Repaired, UndeliveredFilter, UndeliveredRow};
-use courier::store::{LeftOut, Page, RelayResult, Relayed, SHARDS, SharedStore, StoreError};
+use courier::store::{LeftOut, NewOutbound, Page, RelayResult, Relayed, SHARDS, SharedStore, StoreError};
 
 use super::Database;
 use super::owner::{LEASE, Owner, emission, handled};
@@ -44,13 +44,42 @@ pub async fn what_is_undelivered_keeps_its_whole_content(database: Database) {
     assert_eq!((kept.record.as_ref(), &kept.key, &kept.topic), (Some(&sent.record), &sent.key, &sent.topic));
     assert_eq!((kept.code.as_str(), kept.tries), ("too_large", 1));
     assert!(kept.reason.starts_with("too ") && kept.created_at <= kept.kept_at);
-    let totals = store.undelivered_totals().await.unwrap();
+    let totals = store.undelivered_totals(&UndeliveredFilter::default()).await.unwrap();
     assert_eq!((totals.len(), totals[0].rows, totals[0].is_full()), (1, 3, false));
     let none = UndeliveredFilter { topics: Some(vec!["other".to_owned()]), ..UndeliveredFilter::default() };
     assert!(all(&store, &none).await.is_empty());
     // Retention does not remove them.
     while store.prune(std::time::Duration::ZERO).await.unwrap() {}
     assert_eq!(all(&store, &UndeliveredFilter::default()).await.len(), 3);
+}
+
+/// The totals counted rows of groups that the list of the same filter leaves out.
+pub async fn undelivered_totals_count_what_their_filter_lists(database: Database) {
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    let shards = store.lease_shards(owner.writer, SHARDS, LEASE).await.unwrap();
+    let of =
+        |id: &str, group: Option<&str>| NewOutbound { group: group.map(ToOwned::to_owned), ..emission(id, None, 1) };
+    let mut outcome = handled(0);
+    outcome.outbound = vec![of("a", Some("stock")), of("b", Some("mail")), of("c", None)];
+    owner.settle(1, vec![outcome]).await;
+    let rows = store.outbound(&shards, 10, &[]).await.unwrap();
+    let result = RelayResult::Undelivered { code: "too_large", reason: "it is too large".to_owned() };
+    let results: Vec<_> =
+        rows.iter().map(|row| Relayed { id: row.id, shard: row.shard, result: result.clone() }).collect();
+    store.relayed(&shards, &results).await.unwrap();
+    let any = UndeliveredFilter::default;
+    let one = |name: &str| Some(vec![name.to_owned()]);
+    for (filter, count) in [
+        (any(), 3),
+        (UndeliveredFilter { groups: one("stock"), ..any() }, 2),
+        (UndeliveredFilter { groups: one("stock"), topics: one("stock"), ..any() }, 2),
+        (UndeliveredFilter { topics: one("order"), ..any() }, 0),
+        (UndeliveredFilter { group: Some("mail".to_owned()), ..any() }, 1),
+    ] {
+        let total: i64 = store.undelivered_totals(&filter).await.unwrap().iter().map(|total| total.rows).sum();
+        assert_eq!((total, all(&store, &filter).await.len()), (count, count as usize), "{filter:?}");
+    }
 }
 
 pub async fn what_is_undelivered_is_sent_again_repaired_or_given_up(database: Database) {

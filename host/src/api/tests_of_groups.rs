@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use serde_json::{Value, json};
 
 use super::auth::{Role, TokenSpec};
+use super::ports::BindingView;
 use super::testing::{Host, World, answer, binding, delivery, message, message_row, position};
 use crate::causes::{COPIED_FULL, Cause, HELD, NO_BINDING, PAUSED, RETENTION_NEAR, Subject, UNDELIVERED_FULL};
 use crate::store::{DeliveryKey, NodeBinding, NodeBindingStore, PositionId, PositionRow};
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
+use courier_core::verdict::Verdict;
 
 const REASON: &str = r#"{"reason":"entered by hand"}"#;
 
@@ -186,6 +188,45 @@ async fn who_reaches_one_topic_of_a_group_neither_stops_it_nor_hears_of_the_othe
     assert_eq!(ask("GET", "/v1/groups/stock", "").await.1["cause"]["fields"]["topics"], "order");
     host.store.keep_bindings("host-3", &[]).await.unwrap();
     assert_eq!(ask("POST", "/v1/groups/stock/pause", "{}").await.0, 200, "it reaches all topics of the group");
+}
+
+/// A token for the topic `order` heard in attention of groups that read other topics only,
+/// and why they stand still.
+#[tokio::test]
+async fn attention_hides_groups_whose_topics_are_out_of_scope() {
+    let ledger = BindingView { plugin: "ledger@sha256:aa".into(), ..binding("stock", &["payment"]) };
+    let bindings = vec![binding("stock", &["order"]), ledger, binding("billing", &["payment"])];
+    let world = World { bindings, ..world() };
+    let causes = world.causes.clone();
+    let of = |group: &str, plugin: &str| Subject::Binding { group: group.into(), plugin: plugin.into() };
+    let full = || Cause::new(Verdict::NoRoom.as_str(), "there is no room").at_once();
+    causes.report(Subject::Group("billing".into()), Cause::new(NO_BINDING, "nobody runs it").at_once());
+    causes.report(of("billing", "order-handler"), full());
+    causes.report(of("stock", "ledger"), full());
+    causes.report(of("stock", "order-handler at 10.0.0.1:80"), full());
+    causes.report(Subject::Group("stock".into()), Cause::new("no_owner", "nobody owns it").at_once());
+    let host = Host::start(world, &[("ops", Role::Operator, None)]).await;
+    let ops = answer(host.request("GET", "/v1/overview", Some("ops"))).await.1;
+    let tenant = TokenSpec {
+        name: "tenant".into(),
+        role: Role::Viewer,
+        secret: "tenant-secret".into(),
+        topics: Some(vec!["order".into()]),
+        groups: None,
+        sources: None,
+    };
+    host.auth.replace(vec![tenant]);
+    let scoped = answer(host.request("GET", "/v1/overview", Some("tenant"))).await.1;
+    let stopped = |overview: &Value| {
+        let entries = overview["attention"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "stopped");
+        let mut subjects: Vec<String> = entries.map(|entry| entry["subject"].as_str().unwrap().to_owned()).collect();
+        subjects.sort();
+        subjects
+    };
+    let of_stock = ["stock", "stock (order-handler at 10.0.0.1:80)"];
+    assert_eq!(stopped(&scoped), of_stock, "{scoped}");
+    let all = ["billing", "billing (order-handler)", of_stock[0], "stock (ledger)", of_stock[1]];
+    assert_eq!(stopped(&ops), all, "{ops}");
 }
 
 /// A group as it is listed, and its entries in attention.

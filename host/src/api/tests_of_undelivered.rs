@@ -3,7 +3,7 @@
 use courier_core::message::{Message, Offset, Timestamp};
 use serde_json::{Value, json};
 
-use super::auth::Role;
+use super::auth::{Role, TokenSpec};
 use super::testing::{Host, World, answer};
 use crate::kafka::record::Record;
 use crate::store::undelivered::NewUndelivered;
@@ -100,6 +100,34 @@ async fn a_repair_keeps_to_the_rules_for_headers_of_a_message() {
         ..message()
     };
     assert_eq!(sent, expected, "id, source, key, time and hops stay");
+}
+
+/// A token for one group heard of the undelivered messages of the others, by a link to a
+/// list without them.
+#[tokio::test]
+async fn attention_counts_the_undelivered_messages_that_the_caller_is_listed() {
+    let host = host().await;
+    sqlx::query("UPDATE undelivered SET group_name = 'other' WHERE id = 1").execute(&host.db).await.unwrap();
+    let limited_to = |name: &str, groups: &[&str]| TokenSpec {
+        name: name.into(),
+        role: Role::Viewer,
+        secret: format!("{name}-secret").into(),
+        topics: None,
+        groups: Some(groups.iter().map(ToString::to_string).collect()),
+        sources: None,
+    };
+    host.auth.replace(vec![limited_to("stock", &["stock"]), limited_to("both", &["stock", "other"])]);
+    for (token, count) in [("stock", 1), ("both", 2)] {
+        let (_, overview) = answer(host.request("GET", "/v1/overview", Some(token))).await;
+        let attention = overview["attention"].as_array().unwrap();
+        let entry = attention.iter().find(|entry| entry["kind"] == "undelivered").unwrap();
+        assert!(entry["detail"].as_str().unwrap().starts_with(&format!("{count} message")), "{entry}");
+        let (_, list) = answer(host.request("GET", entry["path"].as_str().unwrap(), Some(token))).await;
+        assert_eq!(list["items"].as_array().unwrap().len(), count, "{list}");
+    }
+    sqlx::query("UPDATE undelivered SET group_name = 'other'").execute(&host.db).await.unwrap();
+    let (_, overview) = answer(host.request("GET", "/v1/overview", Some("stock"))).await;
+    assert!(!overview["attention"].to_string().contains("undelivered"), "{overview}");
 }
 
 /// The attributes of a structured CloudEvent are in its value, which a repair replaces.

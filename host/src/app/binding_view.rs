@@ -148,6 +148,12 @@ pub struct GrantView {
 }
 
 impl BindingView {
+    /// The plugin's name, without a digest.
+    #[must_use]
+    pub fn plugin_name(&self) -> &str {
+        self.plugin.split('@').next().unwrap_or_default()
+    }
+
     /// Shows a binding as it runs here. Its cause is told from the board of causes.
     #[must_use]
     pub fn of(bound: &RunningBinding) -> Self {

@@ -9,7 +9,7 @@ use tracing::debug;
 
 use crate::causes::{Cause, Causes, Subject, UNDELIVERED_FULL};
 use crate::store::SharedStore;
-use crate::store::undelivered::{MAX_BYTES, MAX_ROWS, UndeliveredTotal};
+use crate::store::undelivered::{MAX_BYTES, MAX_ROWS, UndeliveredFilter, UndeliveredTotal};
 
 /// Poll interval.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -55,7 +55,7 @@ impl UndeliveredWatch {
     pub async fn run(self, store: SharedStore, causes: Causes, stop_sources: impl Fn(&HashSet<String>) + Send) {
         let mut gauged: HashSet<String> = HashSet::new();
         loop {
-            match store.undelivered_totals().await {
+            match store.undelivered_totals(&UndeliveredFilter::default()).await {
                 Ok(totals) => {
                     gauge(&mut gauged, &totals);
                     let now = full_topics(&totals);

@@ -139,6 +139,7 @@ pub trait UndeliveredStore {
     /// the row is gone.
     async fn give_up_undelivered(&self, id: i64, reason: &str) -> Result<(), StoreError>;
 
-    /// Counts the undelivered rows of each topic.
-    async fn undelivered_totals(&self) -> Result<Vec<UndeliveredTotal>, StoreError>;
+    /// Counts the undelivered rows of each topic among those that [`Self::undelivered`]
+    /// lists with the same filter.
+    async fn undelivered_totals(&self, filter: &UndeliveredFilter) -> Result<Vec<UndeliveredTotal>, StoreError>;
 }

@@ -268,8 +268,8 @@ fn state_of(group: &GroupView, paused_by_api: bool) -> &'static str {
 fn stand(group: &mut GroupView, shown: &[Standing]) {
     let of_group = shown.iter().filter(|standing| standing.subject.group() == Some(&group.group));
     for binding in &mut group.bindings {
-        let plugin = binding.plugin.split('@').next().unwrap_or_default();
-        let subject = Subject::Binding { group: binding.group.clone(), plugin: plugin.to_owned() };
+        let plugin = binding.plugin_name().to_owned();
+        let subject = Subject::Binding { group: binding.group.clone(), plugin };
         let of_binding = of_group.clone().filter(|standing| standing.subject == subject);
         binding.cause = of_binding.min_by_key(|standing| standing.rank()).map(CauseView::from);
     }

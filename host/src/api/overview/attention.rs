@@ -18,7 +18,7 @@ use crate::api::ports::Note;
 use crate::api::problem::Problem;
 use crate::causes::{CauseView, HELD, PARKED_FULL, PAUSED, SHOWN_AFTER, Standing, Subject, Weight};
 use crate::rfc3339;
-use crate::store::undelivered::UndeliveredTotal;
+use crate::store::undelivered::{UndeliveredFilter, UndeliveredTotal};
 use crate::store::{HalfRow, HalfState, LostRange, Page, UnheardRow};
 
 /// The most entries of each kind of past event, and their largest age in
@@ -51,14 +51,15 @@ pub struct Attention {
     pub path: String,
 }
 
-/// All entries that the caller may see.
+/// All entries that the caller may see. `groups` are those that it is listed.
 pub(super) async fn of(
     app: &App,
     caller: &Caller,
     groups: &[GroupView],
     now: Timestamp,
 ) -> Result<Vec<Attention>, Problem> {
-    let shown = causes_in_scope::shown(app, caller);
+    let mut shown = causes_in_scope::shown(app, caller);
+    shown.retain(|standing| of_listed_group(standing, caller, groups));
     let mut found: Vec<Attention> = groups.iter().flat_map(|group| of_group(group, &shown)).collect();
     for full in app.groups.parked_full() {
         if caller.sees_group(&full.group) && causes_in_scope::sees_log(caller, &full.topic) {
@@ -102,8 +103,9 @@ pub(super) async fn of(
     let recent = ended.items.iter().filter(|half| half.ended_at.is_some_and(|ended| ended >= since));
     found.extend(recent.filter(|half| sees_half(caller, half)).map(abandoned));
     found.extend(unheard(app.store.unheard(since, caller.topics().as_deref(), NAMED).await?));
-    let undelivered = app.store.undelivered_totals().await?.into_iter();
-    found.extend(undelivered.filter(|total| caller.sees_topic(&total.topic)).map(|total| undelivered_for(&total)));
+    let in_scope =
+        UndeliveredFilter { topics: caller.topics(), groups: caller.groups(), ..UndeliveredFilter::default() };
+    found.extend(app.store.undelivered_totals(&in_scope).await?.iter().map(undelivered_for));
     // The outboxes of all hosts were added above.
     let elsewhere = |standing: &&Standing| is_named(standing) || matches!(standing.subject, Subject::Outbox(_));
     let standing = shown.iter().filter(|standing| !elsewhere(standing));
@@ -123,6 +125,23 @@ pub(super) async fn of(
         None => host("degraded", &one.what, one.why),
     }));
     Ok(found)
+}
+
+/// Whether a cause is of a group, and of a binding, that the caller is listed. Neither
+/// names a topic, so that the scope of a token which is limited to topics hides none of
+/// them: it heard of the groups of others, and why they stand still.
+fn of_listed_group(standing: &Standing, caller: &Caller, groups: &[GroupView]) -> bool {
+    let listed = |name: &str| groups.iter().find(|group| group.group == name);
+    match &standing.subject {
+        _ if caller.topics().is_none() => true,
+        Subject::Group(group) => listed(group).is_some(),
+        Subject::Binding { group, plugin } => {
+            // The name is followed by the address if the binding has several.
+            let plugin = plugin.split(' ').next().unwrap_or_default();
+            listed(group).is_some_and(|group| group.bindings.iter().any(|binding| binding.plugin_name() == plugin))
+        }
+        _ => true,
+    }
 }
 
 /// The entry for undelivered messages of a topic.

@@ -105,9 +105,8 @@ pub(super) async fn all(app: &App, caller: &Caller) -> Result<Vec<PluginView>, P
 
 /// Whether a caller sees a plugin: all, or those of the bindings in scope.
 pub(in crate::api) fn sees(app: &App, caller: &Caller, plugin: &str) -> bool {
-    let of_binding = |binding: &BindingView| {
-        binding.plugin.split('@').next() == Some(plugin) && caller.sees_binding(&binding.group, &binding.topics)
-    };
+    let of_binding =
+        |binding: &BindingView| binding.plugin_name() == plugin && caller.sees_binding(&binding.group, &binding.topics);
     caller.sees_all() || app.groups.bindings().iter().any(of_binding)
 }
 

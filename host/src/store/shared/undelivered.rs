@@ -71,23 +71,7 @@ impl<D: UndeliveredDialect> UndeliveredStore for D {
         if let Some(below) = number_of(page.cursor.as_deref())? {
             query.push(" AND id < ").push_bind(below);
         }
-        if let Some(topics) = &filter.topics {
-            query.push(" AND topic").push_in(topics);
-        }
-        if let Some(groups) = &filter.groups {
-            query.push(" AND (group_name IS NULL OR group_name").push_in(groups).push(")");
-        }
-        let equal = [
-            (" AND topic = ", &filter.topic),
-            (" AND group_name = ", &filter.group),
-            (" AND outbox = ", &filter.outbox),
-            (" AND message_id = ", &filter.message_id),
-        ];
-        for (column, value) in equal {
-            if let Some(value) = value {
-                query.push(column).push_bind(value);
-            }
-        }
+        narrow(&mut query, filter);
         query.push(" ORDER BY id DESC LIMIT ").push_bind(i64::from(limit) + 1);
         let rows = D::limited(self.read(query)).await?;
         let items = rows.into_iter().map(|mut row| undelivered_row(&mut row)).collect::<Result<_, _>>()?;
@@ -162,14 +146,36 @@ impl<D: UndeliveredDialect> UndeliveredStore for D {
         .await
     }
 
-    async fn undelivered_totals(&self) -> Result<Vec<UndeliveredTotal>, StoreError> {
-        let select = Statement::new(
-            "SELECT topic, count(*), CAST(sum(octet_length(record)) AS bigint) FROM undelivered
-             GROUP BY topic ORDER BY topic",
+    async fn undelivered_totals(&self, filter: &UndeliveredFilter) -> Result<Vec<UndeliveredTotal>, StoreError> {
+        let mut select = Statement::new(
+            "SELECT topic, count(*), CAST(sum(octet_length(record)) AS bigint) FROM undelivered WHERE true",
         );
+        narrow(&mut select, filter);
+        select.push(" GROUP BY topic ORDER BY topic");
         let total =
             |mut row: SharedRow| Ok(UndeliveredTotal { topic: row.text()?, rows: row.number()?, bytes: row.number()? });
         D::limited(self.read(select)).await?.into_iter().map(total).collect()
+    }
+}
+
+/// Adds the conditions of a filter to a statement that ends in its `WHERE`.
+fn narrow<'v>(query: &mut Statement<'v>, filter: &'v UndeliveredFilter) {
+    if let Some(topics) = &filter.topics {
+        query.push(" AND topic").push_in(topics);
+    }
+    if let Some(groups) = &filter.groups {
+        query.push(" AND (group_name IS NULL OR group_name").push_in(groups).push(")");
+    }
+    let equal = [
+        (" AND topic = ", &filter.topic),
+        (" AND group_name = ", &filter.group),
+        (" AND outbox = ", &filter.outbox),
+        (" AND message_id = ", &filter.message_id),
+    ];
+    for (column, value) in equal {
+        if let Some(value) = value {
+            query.push(column).push_bind(value);
+        }
     }
 }
 
