@@ -24,7 +24,7 @@ use super::per_token::{Held, NoMore, PerToken};
 use super::problem::Problem;
 use super::{rate_limit, shape};
 
-/// Largest request to publish.
+/// Largest request to publish, and largest command that contains a message.
 pub const MAX_PUBLISH_BYTES: usize = 16 * 1024 * 1024;
 /// Largest uploaded component.
 pub const MAX_UPLOAD_BYTES: usize = 40 * 1024 * 1024;
@@ -219,6 +219,19 @@ fn size(bytes: usize) -> String {
 /// As [`read`]; 415 for another content type; 400 that says where the JSON is wrong.
 pub async fn command<T: DeserializeOwned>(token: &Arc<str>, headers: &HeaderMap, body: Body) -> Result<T, Problem> {
     json_in(&read_into(&COMMANDS, token, headers, body, MAX_COMMAND_BYTES, "the body of this request").await?, headers)
+}
+
+/// Reads the JSON body of a command that contains a message, which may be as large as
+/// one that is published.
+///
+/// # Errors
+/// As [`command`].
+pub async fn command_with_message<T: DeserializeOwned>(
+    token: &Arc<str>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, Problem> {
+    json_in(&read(token, headers, body, MAX_PUBLISH_BYTES, "the body of this request").await?, headers)
 }
 
 /// Reads the JSON body of a request to sign in, whose caller is known by the address

@@ -4,6 +4,7 @@ use courier_core::message::{Message, Offset, Timestamp};
 use serde_json::{Value, json};
 
 use super::auth::{Role, TokenSpec};
+use super::intake::MAX_PUBLISH_BYTES;
 use super::testing::{Host, World, answer};
 use crate::kafka::record::Record;
 use crate::store::undelivered::NewUndelivered;
@@ -100,6 +101,19 @@ async fn a_repair_keeps_to_the_rules_for_headers_of_a_message() {
         ..message()
     };
     assert_eq!(sent, expected, "id, source, key, time and hops stay");
+}
+
+/// A repair took no more than a command without a message, so that a message which is too
+/// large for its topic could be cut to little only.
+#[tokio::test]
+async fn a_repair_takes_a_message_as_large_as_a_sender_may_publish() {
+    let host = host().await;
+    let trimmed = "x".repeat(512 * 1024);
+    assert_eq!(repair(&host, 1, &json!({ "body": trimmed })).await.0, 202);
+    let record: Vec<u8> = sqlx::query_scalar("SELECT record FROM outbound").fetch_one(&host.db).await.unwrap();
+    assert_eq!(Record::decode(&record.into()).unwrap().value.map(|value| value.len()), Some(trimmed.len() + 2));
+    let (status, problem) = repair(&host, 2, &json!({ "body": "x".repeat(MAX_PUBLISH_BYTES) })).await;
+    assert_eq!((status, problem["detail"].as_str().unwrap().contains("16 MiB")), (413, true), "{problem}");
 }
 
 /// A token for one group heard of the undelivered messages of the others, by a link to a

@@ -66,7 +66,7 @@ pub(in crate::api) async fn repair(
     body: Body,
 ) -> Result<(StatusCode, Json<OwedView>), Problem> {
     params.none()?;
-    let asked: RepairBody = intake::command(&caller.name, &headers, body).await?;
+    let asked: RepairBody = intake::command_with_message(&caller.name, &headers, body).await?;
     let row = find(&app, &caller, &id).await?;
     let mut record = raw(&app, &row)?;
     let topic = asked.topic.unwrap_or_else(|| row.topic.clone());
