@@ -229,6 +229,30 @@ async fn attention_hides_groups_whose_topics_are_out_of_scope() {
     assert_eq!(stopped(&ops), all, "{ops}");
 }
 
+/// On a host that binds one group, deliveries of the groups of other hosts were unknown
+/// until their first outcome.
+#[tokio::test]
+async fn a_first_flight_of_a_group_of_another_node_is_committed() {
+    let world = World {
+        messages: vec![message_row("order", 20)],
+        records: HashMap::from([(("order".to_owned(), 20), message("order", 20))]),
+        elsewhere: vec![elsewhere("mail", "order")],
+        deliveries: Vec::new(),
+        ..world()
+    };
+    let host = Host::start(world, &[]).await;
+    let (status, flies) = host.ask("GET", "/v1/deliveries/2-20", None).await;
+    assert_eq!((status, &flies["group"], &flies["state"]), (200, &json!("mail"), &json!("COMMITTED")), "{flies}");
+    let (_, shown) = host.ask("GET", "/v1/messages/m-20", None).await;
+    let groups: Vec<&Value> = shown["deliveries"].as_array().unwrap().iter().map(|one| &one["group"]).collect();
+    assert_eq!(groups, ["mail", "stock"], "{shown}");
+    let (status, unbound) = {
+        host.store.keep_bindings("host-3", &[]).await.unwrap();
+        host.ask("GET", "/v1/deliveries/2-20", None).await
+    };
+    assert_eq!(status, 404, "no node runs it: {unbound}");
+}
+
 /// A group as it is listed, and its entries in attention.
 async fn listed(world: World) -> (Value, Vec<Value>) {
     let host = Host::start(world, &[]).await;

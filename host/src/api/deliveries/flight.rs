@@ -11,9 +11,8 @@ use courier_core::status::State;
 use super::id;
 use super::view::DeliveryView;
 use crate::api::App;
-use crate::api::ports::BindingView;
 use crate::api::shown::{ShownKey, known};
-use crate::store::{DeliveryKey, PositionRow, is_address};
+use crate::store::{DeliveryKey, NodeBinding, PositionRow, is_address};
 
 /// How long reading a record from Kafka may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,10 +58,12 @@ pub fn kind_of(listener: Option<&String>) -> Kind {
     if listener.is_some() { Kind::Broadcast } else { Kind::Event }
 }
 
-/// The positions whose group has not handled the message at a place yet.
+/// The positions whose group has not handled the message at a place yet. `bindings` are
+/// those of all live nodes: with those of this host alone, deliveries of the groups that
+/// only other hosts bind would not exist here.
 pub fn first_flights<'a>(
     positions: &'a [PositionRow],
-    bindings: &'a [BindingView],
+    bindings: &'a [NodeBinding],
     place: &'a RecordPlace,
     type_name: &'a str,
 ) -> impl Iterator<Item = &'a PositionRow> {
@@ -76,9 +77,9 @@ pub fn first_flights<'a>(
 }
 
 /// Whether a binding has the group of `position` handle messages of this type.
-fn wants(binding: &BindingView, position: &PositionRow, type_name: &str) -> bool {
+fn wants(binding: &NodeBinding, position: &PositionRow, type_name: &str) -> bool {
     binding.group == position.group
-        && binding.topics.contains(&position.topic)
+        && binding.topic == position.topic
         && binding.types.as_ref().is_none_or(|types| types.iter().any(|one| one == type_name))
 }
 
@@ -114,11 +115,11 @@ pub fn view(position: &PositionRow, offset: Offset, message_id: &str, key: Shown
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::testing::{binding, position};
+    use crate::api::testing::position;
 
     fn flights(next: i64, types: Option<&[&str]>, place: &RecordPlace) -> usize {
-        let mut binding = binding("stock", &["order"]);
-        binding.types = types.map(|types| types.iter().map(ToString::to_string).collect());
+        let types = types.map(|types| types.iter().map(ToString::to_string).collect());
+        let binding = NodeBinding { group: "stock".into(), topic: "order".into(), types };
         let mut position = position(1, "stock", "order", 0);
         position.next = Offset(next);
         first_flights(&[position], &[binding], place, "OrderCreated").count()

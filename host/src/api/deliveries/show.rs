@@ -10,6 +10,7 @@ use super::lost;
 use super::view::{self, DeliveryView};
 use crate::api::App;
 use crate::api::auth::{As, Caller, Viewer};
+use crate::api::groups::runs;
 use crate::api::lost_ranges;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
@@ -85,7 +86,7 @@ async fn flying(app: &App, position: &PositionRow, key: DeliveryKey) -> Result<O
         offset: key.offset,
     };
     let Some(message) = place.read(app).await.map_err(Problem::unavailable)? else { return Ok(None) };
-    let bindings = app.groups.bindings();
+    let bindings = runs::bound(app).await?;
     let flies =
         flight::first_flights(std::slice::from_ref(position), &bindings, &place, &message.type_name).next().is_some();
     let shown_key = ShownKey::new(message.key.as_deref());

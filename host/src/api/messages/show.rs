@@ -28,6 +28,7 @@ use crate::api::deliveries::flight::{self, RecordPlace};
 use crate::api::deliveries::in_set::{self, NotRecordedView};
 use crate::api::deliveries::lost;
 use crate::api::deliveries::view::{self, DeliveryView};
+use crate::api::groups::runs;
 use crate::api::lost_ranges;
 use crate::api::openapi::Problems;
 use crate::api::params::{Params, Segment};
@@ -130,7 +131,7 @@ pub(in crate::api) async fn show(
         if let Some(row) = row.as_ref().filter(|_| message.body_missing.as_deref() == Some(GONE)) {
             add_lost(&app, &caller, place, row, &message, &mut deliveries).await?;
         }
-        let bindings = app.groups.bindings();
+        let bindings = runs::bound(&app).await?;
         let flying = flight::first_flights(&positions, &bindings, place, &type_name);
         for position in flying.filter(|position| caller.sees_group(&position.group)) {
             if !deliveries.iter().any(|delivery| is_of_position(delivery, position)) {
