@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use courier::store::redrive::{MAX_PLAN_SCAN, NewRedrive};
 use courier::store::seek::SeekMove;
-use courier::store::{DeliveryFilter, StoreError};
+use courier::store::{DeliveryFilter, OutcomeRow, StoreError};
 use courier_core::message::{Offset, Timestamp};
 use courier_core::status::State;
 use courier_tests::servers::postgres::WAITING_FOR_LOCKS;
@@ -158,6 +158,29 @@ async fn a_day_takes_its_rows_out_of_the_default_table() {
     assert_eq!(owner.claimed.next.0, 3);
 }
 
+/// A table for the records of some days ago, as the host had made it then, and a time in it.
+async fn day_ago(watch: &mut PgConnection, now: Timestamp, days: i64) -> Timestamp {
+    let then = Timestamp(now.0 - days * DAY);
+    let day = then.day();
+    let create =
+        format!("CREATE TABLE delivery_day_{day} PARTITION OF delivery FOR VALUES FROM ({day}) TO ({})", day + 1);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(watch).await.unwrap();
+    then
+}
+
+/// A failure of a record of this time, which was settled at another.
+fn failed_of(record_time: Timestamp, settled_at: Timestamp, offset: i64) -> OutcomeRow {
+    let mut outcome = failed(offset);
+    outcome.record_time = record_time;
+    if let courier::store::Becomes::Final { settled_at: at, .. } = &mut outcome.to {
+        *at = settled_at;
+    }
+    outcome
+}
+
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+const TABLES: &str = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'delivery'::regclass";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_day_goes_when_all_of_it_is_old() {
     let database = Database::create(Dialect::Postgres).await;
@@ -165,30 +188,42 @@ async fn a_day_goes_when_all_of_it_is_old() {
     let mut owner = Owner::new(&store).await;
     let mut watch = raw(&database).await;
     let now = store.ping().await.unwrap();
-    let ten_days_ago = Timestamp(now.0 - 10 * DAY);
-    let day = ten_days_ago.day();
-    let create =
-        format!("CREATE TABLE delivery_day_{day} PARTITION OF delivery FOR VALUES FROM ({day}) TO ({})", day + 1);
-    sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut watch).await.unwrap();
-    let settled_at = |settled_at: Timestamp, offset: i64| {
-        let mut outcome = failed(offset);
-        outcome.record_time = ten_days_ago;
-        if let courier::store::Becomes::Final { settled_at: at, .. } = &mut outcome.to {
-            *at = settled_at;
-        }
-        outcome
-    };
-    let week = Duration::from_secs(7 * 86_400);
-    owner.settle(1, vec![settled_at(ten_days_ago, 0)]).await;
-    owner.settle(2, vec![settled_at(now, 1)]).await;
-    store.prune(week).await.unwrap();
+    // The last day that retention takes.
+    let then = day_ago(&mut watch, now, 8).await;
+    owner.settle(1, vec![failed_of(then, then, 0)]).await;
+    owner.settle(2, vec![failed_of(then, now, 1)]).await;
+    store.prune(WEEK).await.unwrap();
     assert_eq!(owner.listed(&Default::default(), 10).await, [1, 0], "one of the day is young: all of it stays");
     store.ask(&owner.key(1)).await.unwrap();
-    store.prune(week).await.unwrap();
+    store.prune(WEEK).await.unwrap();
     assert_eq!(owner.listed(&Default::default(), 10).await, [1], "the open one stays, the day is gone");
     assert_eq!(owner.totals().await.5, 0, "what is forgotten is not failed any more");
-    let tables = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'delivery'::regclass";
-    assert_eq!(number(&mut watch, tables).await, 6, "the days around today and the default table");
+    assert_eq!(number(&mut watch, TABLES).await, 6, "the days around today and the default table");
+}
+
+/// The rows above the position of a group whose binding was removed kept the table of their
+/// day for ever, with the rows of all other groups and their attempts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_use_of_an_old_day_keeps_only_itself() {
+    let database = Database::create(Dialect::Postgres).await;
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    let mut other = Owner::of(&store, owner.writer, "audit", 0).await;
+    let mut watch = raw(&database).await;
+    let now = store.ping().await.unwrap();
+    let then = day_ago(&mut watch, now, 10).await;
+    // Offset 0 still ran when the binding was removed.
+    owner.settle(0, vec![failed_of(then, then, 1), failed_of(then, then, 2)]).await;
+    other.settle(2, vec![failed_of(then, then, 0), failed_of(then, now, 1)]).await;
+    while store.prune(WEEK).await.unwrap() {}
+    assert_eq!(owner.listed(&Default::default(), 10).await, [2, 1], "a claim has to know them");
+    assert_eq!(other.listed(&Default::default(), 10).await, [1], "the old one goes, the young one stays");
+    assert!(other.attempts(0).await.is_empty() && !other.attempts(1).await.is_empty());
+    assert_eq!((owner.totals().await.5, other.totals().await.5), (2, 1), "what is forgotten is not failed any more");
+    // Its binding is back, and its position moves.
+    owner.settle(3, vec![failed_of(then, now, 0)]).await;
+    while store.prune(WEEK).await.unwrap() {}
+    assert_eq!(owner.listed(&Default::default(), 10).await, [0]);
 }
 
 /// Issue 17: a plan read the oldest 500,000 handled rows of all groups, and found none

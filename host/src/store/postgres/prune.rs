@@ -44,6 +44,10 @@ const DAYS_BEFORE: i64 = 1;
 const DAYS_AHEAD: i64 = 3;
 /// The key of the lock under which one host at a time creates and drops days.
 const DAYS_LOCK: i64 = 0x636f_7572_6461_7900;
+/// Days for which a table that is old may stay whole because rows of it are in use. The few
+/// records that are handled on the day after they were sent keep it only for moments, and
+/// dropping it costs nothing; after this, its rows are removed one by one.
+const DAYS_OF_GRACE: i64 = 1;
 /// How long creating or dropping a day's table may keep settles waiting.
 const DAY_LOCK_WAIT: &str = "SET LOCAL lock_timeout = '500ms'";
 /// Most rows of each kind that one call removes.
@@ -136,8 +140,10 @@ async fn prune(store: &PostgresStore, retention: Duration) -> Result<bool, Store
     let now = clock(store).await?;
     let cutoff = now.saturating_sub(micros(retention));
     // A day that is old is dropped as a whole. Rows are removed one by one from the tables
-    // that stay: the default one, and the days around today, where only a short retention
-    // finds any.
+    // that stay: the default one, the days around today, where only a short retention finds
+    // any, and those of which some rows are in use. Above a position that nobody moves any
+    // more, because its binding is gone, rows are in use for ever, and would keep those of
+    // all other groups.
     let mut more = prune_rows(store, "delivery_other", cutoff).await?;
     for day in days(store).await? {
         if days_around(now).contains(&day) {
@@ -149,7 +155,11 @@ async fn prune(store: &PostgresStore, retention: Duration) -> Result<bool, Store
                         tracing::warn!(day, %error, unsaid, "a day's table could not be dropped yet");
                     }
                 }
-                result => result?,
+                Ok(OldDay::InUse) if day.saturating_add(1 + DAYS_OF_GRACE).saturating_mul(DAY) <= cutoff => {
+                    more |= prune_rows(store, &table(day), cutoff).await?;
+                }
+                Ok(OldDay::InUse | OldDay::Gone) => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -237,13 +247,20 @@ async fn days(store: &PostgresStore) -> Result<Vec<i64>, StoreError> {
     rows.iter().map(|row| row.take("day")).collect()
 }
 
+/// What became of the table of an old day.
+enum OldDay {
+    Gone,
+    /// Some of its rows have to stay, and the table with them.
+    InUse,
+}
+
 /// Drops a day's table if nothing of it was settled since `cutoff`, since a record may be
 /// handled long after its day.
-async fn drop_day(store: &PostgresStore, day: i64, cutoff: i64) -> Result<(), StoreError> {
+async fn drop_day(store: &PostgresStore, day: i64, cutoff: i64) -> Result<OldDay, StoreError> {
     let name = table(day);
     let mut tx = begin_days(store).await?;
     if !has_table(&mut tx, &name).await? {
-        return Ok(());
+        return Ok(OldDay::Gone);
     }
     // The check runs before the lock and again under it, so that a day which has to stay is
     // never locked. The only variable is a name made of a number.
@@ -257,14 +274,14 @@ async fn drop_day(store: &PostgresStore, day: i64, cutoff: i64) -> Result<(), St
         row.take::<bool>("used")
     };
     if used(&mut tx).await? {
-        return Ok(());
+        return Ok(OldDay::InUse);
     }
     for table in ["delivery", &name] {
         let lock = format!("LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE");
         sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *tx).await.map_err(at_statement)?;
     }
     if used(&mut tx).await? {
-        return Ok(());
+        return Ok(OldDay::InUse);
     }
     let failed = format!("SELECT group_id, count(*) AS count FROM {name} WHERE state <> 5 GROUP BY group_id");
     let failed = sqlx::query(AssertSqlSafe(failed)).fetch_all(&mut *tx).await.map_err(at_statement)?;
@@ -274,7 +291,8 @@ async fn drop_day(store: &PostgresStore, day: i64, cutoff: i64) -> Result<(), St
         deltas.of(row.take("group_id")?).ended(State::HandleFail, -row.take::<i64>("count")?);
     }
     deltas.write(&mut tx, PEOPLE).await?;
-    commit(tx).await
+    commit(tx).await?;
+    Ok(OldDay::Gone)
 }
 
 /// Removes old rows of one table by the time they were settled.
