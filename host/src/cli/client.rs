@@ -11,8 +11,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use reqwest::{Certificate, Method, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::http_client;
 
@@ -50,6 +51,24 @@ impl ResponseText {
     }
 }
 
+/// The most items that a page of a list may have.
+const MAX_PAGE: &str = "1000";
+
+/// A page of a list, whose items stay as they came.
+#[derive(Deserialize)]
+struct RawPage {
+    items: Vec<Box<RawValue>>,
+    next: Option<String>,
+}
+
+/// A list in one page.
+#[derive(Serialize)]
+struct WholeList {
+    items: Vec<Box<RawValue>>,
+    next: Option<String>,
+    truncated: bool,
+}
+
 /// The errors of the API (RFC 9457).
 #[derive(Deserialize)]
 struct ShownProblem {
@@ -82,6 +101,26 @@ impl HostClient {
     /// GET with the query parameters that have a value.
     pub async fn get(&self, path: &[&str], query: &[(&str, Option<String>)]) -> anyhow::Result<ResponseText> {
         self.send(Method::GET, self.url(path, query)?, None).await
+    }
+
+    /// GET of a list as one page that has all items, for lists of what the configuration
+    /// names: there is no page to choose, and one that ends without a word would be taken
+    /// for all.
+    pub async fn list(&self, path: &[&str]) -> anyhow::Result<ResponseText> {
+        let page = |cursor| [("limit", Some(MAX_PAGE.to_owned())), ("cursor", cursor)];
+        let mut answer = self.get(path, &page(None)).await?;
+        let mut items: Vec<Box<RawValue>> = Vec::new();
+        loop {
+            let RawPage { items: more, next } = answer.read()?;
+            if next.is_none() && items.is_empty() {
+                return Ok(answer);
+            }
+            items.extend(more);
+            let Some(next) = next else { break };
+            answer = self.get(path, &page(Some(next))).await?;
+        }
+        let whole = WholeList { items, next: None, truncated: false };
+        Ok(ResponseText(serde_json::to_string(&whole)?))
     }
 
     /// POST.
@@ -254,6 +293,33 @@ mod tests {
         let server = tokio::spawn(async move { axum::serve(listener, page).await });
         let refused = client(&base).get(&["groups"], &[]).await.unwrap_err().to_string();
         assert!(refused.contains("not as Courier's API"), "{refused}");
+        server.abort();
+    }
+
+    /// The list ended after a hundred items, and nothing said that there were more.
+    #[tokio::test]
+    async fn a_list_of_several_pages_is_one_with_all_items() {
+        type Asked = axum::extract::Query<std::collections::HashMap<String, String>>;
+        let pages = axum::Router::new().route(
+            "/v1/{list}",
+            axum::routing::get(|list: axum::extract::Path<String>, asked: Asked| async move {
+                assert_eq!(asked.get("limit").map(String::as_str), Some("1000"));
+                let page = match (list.as_str(), asked.get("cursor").map(String::as_str)) {
+                    ("nodes", None) => r#"{"items": [],  "next": null, "truncated": false}"#,
+                    (_, None) => r#"{"items":[{"b":1.10,"a":2}],"next":"x","truncated":false}"#,
+                    (_, Some("x")) => r#"{"items":[],"next":"y","truncated":false}"#,
+                    _ => r#"{"items":[3],"next":null,"truncated":false}"#,
+                };
+                ([("content-type", "application/json")], page)
+            }),
+        );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = client(&format!("http://{}", listener.local_addr().unwrap()));
+        let server = tokio::spawn(async move { axum::serve(listener, pages).await });
+        let groups = client.list(&["groups"]).await.unwrap();
+        assert_eq!(groups.text(), r#"{"items":[{"b":1.10,"a":2},3],"next":null,"truncated":false}"#);
+        let nodes = client.list(&["nodes"]).await.unwrap();
+        assert_eq!(nodes.text(), r#"{"items": [],  "next": null, "truncated": false}"#, "as it came");
         server.abort();
     }
 

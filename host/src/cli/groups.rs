@@ -63,7 +63,7 @@ fn target(text: &str) -> Result<Value, String> {
 pub(super) async fn run(client: &HostClient, output: Output, command: Command) -> anyhow::Result<()> {
     match command {
         Command::List => {
-            let answer = client.get(&["groups"], &[]).await?;
+            let answer = client.list(&["groups"]).await?;
             show(output, &answer, |page: ShownPage<ShownGroup>| list(&page.items))
         }
         Command::Show { group } => {

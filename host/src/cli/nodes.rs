@@ -16,7 +16,7 @@ struct Node {
 }
 
 pub(super) async fn run(client: &HostClient, output: Output) -> anyhow::Result<()> {
-    let answer = client.get(&["nodes"], &[("limit", Some("1000".to_owned()))]).await?;
+    let answer = client.list(&["nodes"]).await?;
     show(output, &answer, |page: ShownPage<Node>| list(&page.items))
 }
 

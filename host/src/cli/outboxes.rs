@@ -13,7 +13,7 @@ pub(super) enum Command {
 
 pub(super) async fn run(client: &HostClient, output: Output, command: Command) -> anyhow::Result<()> {
     let Command::List = command;
-    let answer = client.get(&["outboxes"], &[("limit", Some("1000".to_owned()))]).await?;
+    let answer = client.list(&["outboxes"]).await?;
     show(output, &answer, |page: ShownPage<ShownOutbox>| list(&page.items))
 }
 

@@ -16,7 +16,7 @@ pub(super) async fn list(client: &HostClient, output: Output, name: Option<&str>
             show(output, &answer, |plugin: ShownPlugin| versions(&plugin))
         }
         None => {
-            let answer = client.get(&["plugins"], &[]).await?;
+            let answer = client.list(&["plugins"]).await?;
             show(output, &answer, |page: ShownPage<ShownPlugin>| plugins(&page.items))
         }
     }
