@@ -172,6 +172,23 @@ async fn a_handler_awaits_several_requests_at_once() {
     assert!(log.contains("fetched [{\"path\":\"/a\"},{\"path\":\"/b\"}]"), "{delivery:?}");
 }
 
+/// Without a token the command waited in silence for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_the_host_refuses_ends_and_says_why() {
+    let _turn = turn::shared().await;
+    let folder = folder("refused");
+    let auth = "[auth]\ntokens = [{ name = \"ops\", role = \"admin\", file = \"ops.token\" }]\n";
+    std::fs::write(folder.join("courier.toml"), auth).unwrap();
+    std::fs::write(folder.join("ops.token"), "a-token-of-thirty-two-characters-or-more").unwrap();
+    let (address, log) = (format!("127.0.0.1:{}", free_port().unwrap()), folder.join("dev.log"));
+    let dev = alone(&folder, &["dev", "--watch", "handler.ts", "--listen", &address]);
+    let mut host = Process::start("courier dev --watch", dev, &log, libc::SIGKILL).unwrap();
+    let ended = host.wait(SOON).unwrap();
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(!ended.success() && said.contains("the host takes no handler from this command"), "{ended}: {said}");
+    assert!(said.contains("--token or COURIER_TOKEN"), "{said}");
+}
+
 /// Issue 20: "`courier dev --watch handler.ts`: saves are rebuilt, pushed,
 /// activated, and the log of the next attempts is printed".
 #[tokio::test(flavor = "multi_thread")]

@@ -77,6 +77,28 @@ struct ShownProblem {
     detail: Option<String>,
 }
 
+/// An answer that is an error. Its text says what was wrong.
+#[derive(Debug)]
+pub(super) struct Refused {
+    status: StatusCode,
+    text: String,
+}
+
+impl Refused {
+    /// Whether the same request may be answered later, as while a host starts.
+    pub fn may_pass(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 impl HostClient {
     /// A client of the host at `base`, which also trusts the CA certificates in the
     /// file `ca`.
@@ -196,7 +218,7 @@ impl HostClient {
         if status.is_success() {
             return Ok(ResponseText(text));
         }
-        bail!(explain(status, &text))
+        Err(Refused { status, text: explain(status, &text) }.into())
     }
 
     fn unreachable(&self, error: reqwest::Error) -> anyhow::Error {

@@ -37,18 +37,41 @@ pub(super) async fn run(ask: impl FnOnce(&Url) -> anyhow::Result<HostClient>, ar
     if !handler.exists() {
         bail!("{} is not there: `courier plugin new NAME --lang ts` writes a handler", handler.display());
     }
-    let address = address(listen, config.as_deref());
-    let client = ask(&Url::parse(&format!("http://{address}"))?)?;
+    let client = ask(&url(listen, config.as_deref())?)?;
     tokio::select! {
         ended = crate::server::dev(DevOptions { config, listen, data }) => ended,
-        never = watch::run(client, handler) => match never {},
+        ended = watch::run(client, handler) => match ended? {},
     }
 }
 
-/// The address at which the host will listen. The host, not this function, reports
-/// an invalid configuration.
-fn address(listen: Option<SocketAddr>, config: Option<&Path>) -> SocketAddr {
-    let configured = || crate::config::load(config.unwrap_or(Path::new("courier.toml"))).ok();
+/// The URL at which the host will listen. The host, not this function, reports an
+/// invalid configuration.
+fn url(listen: Option<SocketAddr>, config: Option<&Path>) -> anyhow::Result<Url> {
     let usual = || crate::config::parse("courier dev", "", &|_| None).expect("an empty configuration is valid");
-    listen.unwrap_or_else(|| configured().unwrap_or_else(usual).server.listen)
+    let server = crate::config::load(config.unwrap_or(Path::new("courier.toml"))).unwrap_or_else(|_| usual()).server;
+    let scheme = if server.tls.is_some() { "https" } else { "http" };
+    Ok(Url::parse(&format!("{scheme}://{}", listen.unwrap_or(server.listen)))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command asked a host with TLS over plain HTTP, in vain and in silence.
+    #[test]
+    fn a_host_with_tls_is_asked_over_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("courier.toml");
+        let url_of = |toml: &str, listen: Option<&str>| {
+            std::fs::write(&file, toml).unwrap();
+            url(listen.map(|listen| listen.parse().unwrap()), Some(&file)).unwrap().to_string()
+        };
+        assert_eq!(url_of("", None), "http://127.0.0.1:7070/");
+        assert_eq!(url_of("[server]\nlisten = \"127.0.0.1:7\"\n", None), "http://127.0.0.1:7/");
+        let certificates = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/testdata/localhost");
+        let tls = format!("[server.tls]\ncert = \"{certificates}.crt\"\nkey = \"{certificates}.key\"\n");
+        assert_eq!(url_of(&tls, None), "https://127.0.0.1:7070/");
+        assert_eq!(url_of(&tls, Some("127.0.0.1:8")), "https://127.0.0.1:8/");
+        assert_eq!(url_of("nod = 1", None), "http://127.0.0.1:7070/", "the host tells what is wrong");
+    }
 }

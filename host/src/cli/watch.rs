@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 
-use super::client::HostClient;
+use super::client::{HostClient, Refused};
 use super::plugin;
 use super::shapes::{Attempt, Delivery, ShownPage, Upload};
 use super::table;
@@ -20,6 +20,8 @@ const FILES_EVERY: Duration = Duration::from_millis(250);
 const ATTEMPTS_EVERY: Duration = Duration::from_millis(500);
 /// Interval at which a starting host is asked whether it accepts uploads.
 const READY_EVERY: Duration = Duration::from_millis(100);
+/// How long a host may start before it is told why nothing can be uploaded yet.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
 /// Number of the newest deliveries that are searched for new attempts.
 const NEWEST: usize = 50;
 /// Greatest number of watched files in a folder; a handler's folder has fewer.
@@ -34,10 +36,11 @@ type Look = Vec<(PathBuf, SystemTime, u64)>;
 
 /// Builds and pushes `handler` whenever a source beside it is saved, until the host
 /// ends.
-pub(super) async fn run(client: HostClient, handler: PathBuf) -> Infallible {
-    while client.get(&["plugins"], &[]).await.is_err() {
-        tokio::time::sleep(READY_EVERY).await;
-    }
+///
+/// # Errors
+/// Why the host takes nothing from this client, such as a missing token.
+pub(super) async fn run(client: HostClient, handler: PathBuf) -> anyhow::Result<Infallible> {
+    until_ready(&client, TOLD_AFTER, tell).await?;
     let folder = if handler.is_dir() { handler.clone() } else { folder_of(&handler) };
     let mut seen = None;
     let mut attempts = WatchedAttempts::default();
@@ -68,6 +71,23 @@ pub(super) async fn run(client: HostClient, handler: PathBuf) -> Infallible {
             },
         }
     }
+}
+
+/// Waits until the host takes uploads. An answer that no waiting changes is an error; what
+/// else is wrong is told once it has lasted, since the host may never become reachable.
+async fn until_ready(client: &HostClient, told_after: Duration, tell: impl Fn(&str)) -> anyhow::Result<()> {
+    let (begun, mut told) = (tokio::time::Instant::now(), false);
+    while let Err(error) = client.get(&["plugins"], &[]).await {
+        if error.downcast_ref::<Refused>().is_some_and(|refused| !refused.may_pass()) {
+            return Err(error.context("the host takes no handler from this command"));
+        }
+        if !told && begun.elapsed() >= told_after {
+            told = true;
+            tell(&format!("nothing is watched yet: {error:#}"));
+        }
+        tokio::time::sleep(READY_EVERY).await;
+    }
+    Ok(())
 }
 
 /// Prints a text to standard error, where the host logs, with control characters
@@ -190,6 +210,10 @@ fn line(delivery: &Delivery, attempt: &Attempt) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU16;
+    use std::sync::atomic::Ordering::Relaxed;
+
     use super::*;
 
     #[test]
@@ -212,6 +236,31 @@ mod tests {
         assert_ne!(look(temp.path()), first);
         assert_eq!(folder_of(Path::new("handler.ts")), Path::new("."));
         assert_eq!(folder_of(Path::new("a/handler.ts")), Path::new("a"));
+    }
+
+    /// Without a token, or over the wrong scheme, the command waited in silence for ever.
+    #[tokio::test]
+    async fn a_host_that_takes_nothing_ends_the_watch_and_one_that_is_away_is_told() {
+        let status = Arc::new(AtomicU16::new(503));
+        let shown = Arc::clone(&status);
+        let host = axum::Router::new().fallback(move || {
+            let status = axum::http::StatusCode::from_u16(shown.load(Relaxed)).unwrap();
+            async move { (status, [("content-type", "application/json")], r#"{"title":"so it is"}"#) }
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = reqwest::Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let client = HostClient::new(&base, None, None).unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, host).await });
+        // While the host starts it is asked again, and that is told once it lasts.
+        let told = |text: &str| {
+            assert!(text.contains("so it is"), "{text}");
+            status.store(401, Relaxed);
+        };
+        let refused = format!("{:#}", until_ready(&client, Duration::ZERO, told).await.unwrap_err());
+        assert!(refused.contains("so it is (--token or COURIER_TOKEN"), "{refused}");
+        status.store(200, Relaxed);
+        until_ready(&client, Duration::ZERO, |text| panic!("{text}")).await.unwrap();
+        server.abort();
     }
 
     #[test]
