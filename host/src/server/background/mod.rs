@@ -73,7 +73,8 @@ impl HostParts {
             let watch = topic_limits::watch(limits, self.acceptor.rules().clone(), fleet());
             start(Task::TopicLimits, watch.boxed());
         }
-        let create = own_topics::create(watches.wanted_topics, self.base.producer.clone(), fleet(), causes());
+        let heard = Arc::clone(&self.heard);
+        let create = own_topics::create(watches.wanted_topics, self.base.producer.clone(), fleet(), heard, causes());
         start(Task::OwnTopics, create.boxed());
         Ok(tasks)
     }

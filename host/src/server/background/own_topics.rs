@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::app::groups::RunningGroups;
+use crate::app::kafka_status::KafkaStatus;
 use crate::causes::{Cause, Causes, Subject};
 use crate::config::OwnTopics;
 use crate::kafka::producer::Producer;
@@ -21,6 +22,7 @@ pub async fn create(
     mut wanted: watch::Receiver<OwnTopics>,
     producer: Producer,
     fleet: Arc<RunningGroups>,
+    kafka: Arc<KafkaStatus>,
     causes: Causes,
 ) {
     let mut created: HashSet<String> = HashSet::new();
@@ -30,10 +32,8 @@ pub async fn create(
             // The host is going.
             Err(_) => return,
         };
-        for topic in fleet.own_topics().into_iter().chain(fleet.companions()) {
-            if created.contains(&topic) {
-                continue;
-            }
+        let needed = fleet.own_topics().into_iter().chain(fleet.companions());
+        for topic in to_create(needed, &mut created, &kafka.missing_topics()) {
             match producer.create_topic(&topic, topics.partitions, topics.replication, &[]).await {
                 Ok(_) => {
                     causes.clear_code(&Subject::Topic(topic.clone()), NOT_CREATED);
@@ -46,5 +46,31 @@ pub async fn create(
             }
         }
         tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// The needed topics that were not created yet, or that are missing again: a person may
+/// delete a topic, to empty it for example, and what is owed to it would wait until a
+/// restart.
+fn to_create(needed: impl Iterator<Item = String>, created: &mut HashSet<String>, missing: &[String]) -> Vec<String> {
+    for topic in missing {
+        created.remove(topic);
+    }
+    needed.filter(|topic| !created.contains(topic)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_that_somebody_deleted_is_created_again() {
+        let needed = || ["dlq.order.stock", "order.broadcast"].map(str::to_owned).into_iter();
+        let mut created = HashSet::new();
+        assert_eq!(to_create(needed(), &mut created, &[]).len(), 2);
+        created.extend(needed());
+        assert_eq!(to_create(needed(), &mut created, &[]), [""; 0]);
+        let missing = ["dlq.order.stock".to_owned(), "order".to_owned()];
+        assert_eq!(to_create(needed(), &mut created, &missing), ["dlq.order.stock"], "and none that senders own");
     }
 }
