@@ -67,6 +67,12 @@ impl ConfigStanding {
         self.hold_back(why, (0, 0));
     }
 
+    /// Notes a configuration of which only a part could be put in force.
+    pub fn partly_taken(&self, warnings: Vec<ConfigProblem>, restart: Vec<&'static str>, why: &str) {
+        self.taken(warnings, restart);
+        self.report(format!("the changed configuration is only partly in force: {why}"), (0, 0));
+    }
+
     /// Notes that the file is gone. What it said last stays in force.
     pub fn missing(&self, path: &Path) {
         let why = format!(
@@ -83,9 +89,12 @@ impl ConfigStanding {
         self.causes.clear_code(&Subject::Config, MISSING);
     }
 
-    fn hold_back(&self, why: &str, (line, column): (usize, usize)) {
+    fn hold_back(&self, why: &str, place: (usize, usize)) {
+        self.report(format!("the changed configuration is not in force: {why}"), place);
+    }
+
+    fn report(&self, why: String, (line, column): (usize, usize)) {
         metrics::counter!("courier_reload_failures_total").increment(1);
-        let why = format!("the changed configuration is not in force: {why}");
         let cause = Cause::new("config_refused", why).with("line", line).with("column", column);
         self.causes.report(Subject::Config, cause.until_cleared());
         self.lock().gauge(Some((line, column)));
@@ -175,6 +184,18 @@ mod tests {
         standing.back();
         let cause = standing.causes.of(&Subject::Config).unwrap();
         assert_eq!(cause.code, "config_refused", "what is wrong with it is another matter");
+    }
+
+    /// "is not in force" was told of a configuration whose other groups ran by it.
+    #[test]
+    fn a_configuration_of_which_a_group_cannot_start_is_partly_in_force() {
+        let standing = ConfigStanding::new(Causes::default());
+        standing.partly_taken(Vec::new(), vec!["[store]"], "not all of its groups could be started: no threads");
+        let ready = told(&standing);
+        assert!(ready.degraded[0].why.contains("only partly in force: not all of its groups"), "{:?}", ready.degraded);
+        assert_eq!((ready.notes.len(), ready.notes[0].kind), (1, "config_restart"), "the rest of it is told as ever");
+        standing.taken(Vec::new(), Vec::new());
+        assert!(told(&standing).degraded.is_empty());
     }
 
     #[test]

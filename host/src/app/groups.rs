@@ -75,7 +75,8 @@ impl RunningGroups {
     /// not change runs on; one that changed drains, leaves and starts again.
     ///
     /// # Errors
-    /// When a group's threads cannot be had.
+    /// When the threads of groups cannot be had. All other groups are those of
+    /// `bindings` then too.
     pub async fn apply(&self, bindings: &[Binding]) -> std::io::Result<()> {
         let mut wanted: BTreeMap<&str, Vec<&Binding>> = BTreeMap::new();
         for binding in bindings {
@@ -93,10 +94,7 @@ impl RunningGroups {
         }
         let stopping: Vec<RunningGroup> = leaving.iter().filter_map(|name| groups.remove(name)).collect();
         join_all(stopping.into_iter().map(|group| self.leaving.spawn(group.stop()))).await;
-        for (name, bindings) in wanted {
-            if groups.contains_key(name) {
-                continue;
-            }
+        let started = start_missing(&mut groups, wanted, |name, bindings| {
             let bound: Vec<Arc<RunningBinding>> = bindings
                 .into_iter()
                 .map(|binding| {
@@ -107,13 +105,15 @@ impl RunningGroups {
             for bound in &bound {
                 bound.pause(lock(&self.paused).get(name).map(String::as_str));
             }
-            groups.insert(name.to_owned(), RunningGroup::start(self.node.clone(), name.to_owned(), bound)?);
-        }
+            RunningGroup::start(self.node.clone(), name.to_owned(), bound)
+        });
+        // Also when a group could not be started: the others run, or have stopped, and their
+        // readers would go by the groups of before.
         let mut running: Vec<_> = groups.values().flat_map(|group| group.bindings.clone()).collect();
         running.sort_by(|a, b| (&a.binding.group, &a.binding.topics).cmp(&(&b.binding.group, &b.binding.topics)));
         *lock(&self.bound) = running;
         self.applied.send_replace(());
-        Ok(())
+        started
     }
 
     /// Changes when another configuration is in force.
@@ -363,6 +363,34 @@ impl RunningGroups {
     }
 }
 
+/// Starts the wanted groups that are not there.
+///
+/// # Errors
+/// Why the first group that could not be started was not. The others are started all the
+/// same.
+fn start_missing<'w, G>(
+    groups: &mut HashMap<String, G>,
+    wanted: BTreeMap<&'w str, Vec<&'w Binding>>,
+    start: impl Fn(&str, Vec<&'w Binding>) -> std::io::Result<G>,
+) -> std::io::Result<()> {
+    let mut ended = Ok(());
+    for (name, bindings) in wanted {
+        if groups.contains_key(name) {
+            continue;
+        }
+        match start(name, bindings) {
+            Ok(group) => {
+                groups.insert(name.to_owned(), group);
+            }
+            Err(error) => {
+                tracing::error!(group = name, %error, "the group could not be started");
+                ended = ended.and(Err(error));
+            }
+        }
+    }
+    ended
+}
+
 /// The dead-letter topics of a binding.
 fn dead_letter_topics(binding: &Binding) -> Vec<String> {
     match &binding.failure.dead_letter {
@@ -376,4 +404,25 @@ fn dead_letter_topics(binding: &Binding) -> Vec<String> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A group that could not be started left those behind it away, and the list of what
+    /// runs as it was.
+    #[test]
+    fn a_group_that_cannot_start_keeps_no_other_from_starting() {
+        let names = ["audit", "mail", "stock", "sums"];
+        let wanted = names.map(|name| (name, Vec::new())).into();
+        let mut groups = HashMap::from([("stock".to_owned(), "before")]);
+        let ended = start_missing(&mut groups, wanted, |name, _| match name {
+            "audit" | "mail" => Err(std::io::Error::other(format!("no threads for {name}"))),
+            _ => Ok("now"),
+        });
+        assert_eq!(ended.unwrap_err().to_string(), "no threads for audit");
+        let running = [("stock", "before"), ("sums", "now")].map(|(name, begun)| (name.to_owned(), begun));
+        assert_eq!(groups, HashMap::from(running));
+    }
 }

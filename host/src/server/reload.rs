@@ -168,15 +168,17 @@ async fn take(
     host.outboxes.apply(&wanted.outboxes);
     running.outboxes = wanted.outboxes;
     log_changes(&running.bindings, &wanted.bindings);
-    let ended = match host.fleet.apply(&wanted.bindings).await {
+    let started = host.fleet.apply(&wanted.bindings).await;
+    running.bindings = wanted.bindings;
+    let ended = match started {
         Ok(()) => {
-            running.bindings = wanted.bindings;
             host.standing.taken(wanted.warnings, restart);
             tracing::info!(bindings = running.bindings.len(), "configuration reloaded");
             Ok(changes)
         }
         Err(error) => {
-            host.standing.not_taken(&format!("not all of its groups could be started: {error}"));
+            let why = format!("not all of its groups could be started: {error}");
+            host.standing.partly_taken(wanted.warnings, restart, &why);
             tracing::error!(%error, "cannot start all groups of the changed configuration");
             Err(format!("taken, but not all of its groups could be started: {error}"))
         }
