@@ -163,21 +163,18 @@ impl RunningGroups {
     /// Stops the bindings that publish to a topic in `full`, whose messages
     /// could not be delivered either, and resumes the others.
     pub fn hold_for_undelivered(&self, full: &HashSet<String>, causes: &Causes) {
-        for bound in self.bound() {
+        let bound = self.bound();
+        let full_topic = |bound: &Arc<RunningBinding>| {
             let binding = &bound.binding;
-            let sends_to = binding.grant.publish.iter().cloned().chain(dead_letter_topics(binding));
-            let topic = sends_to.into_iter().find(|topic| full.contains(topic));
-            let subject = Subject::Binding { group: binding.group.clone(), plugin: binding.plugin.name.clone() };
-            let why = topic.map(|topic| {
-                let why = format!(
-                    "too much is undelivered for topic {topic}: resend it or give it up (courier undelivered list)"
-                );
-                causes.report(subject.clone(), Cause::new(UNDELIVERED_FULL, &why).with("topic", topic));
-                why
-            });
-            if why.is_none() {
-                causes.clear_code(&subject, UNDELIVERED_FULL);
-            }
+            let mut sends_to = binding.grant.publish.iter().cloned().chain(dead_letter_topics(binding));
+            sends_to.find(|topic| full.contains(topic))
+        };
+        let subject = |bound: &Arc<RunningBinding>| Subject::Binding {
+            group: bound.binding.group.clone(),
+            plugin: bound.binding.plugin.name.clone(),
+        };
+        let found = bound.iter().map(|bound| (subject(bound), full_topic(bound))).collect();
+        for (bound, why) in bound.iter().zip(report_full(found, causes)) {
             bound.hold_for_undelivered(why);
         }
     }
@@ -391,6 +388,31 @@ fn start_missing<'w, G>(
     ended
 }
 
+/// Reports the bindings that publish to a full topic, each with its first one, and clears
+/// the others. Returns why each of them stops.
+///
+/// Bindings of one plugin in one group are one subject, which is cleared only if no topic of
+/// any of them is full: otherwise each round would end the cause and begin it anew.
+fn report_full(found: Vec<(Subject, Option<String>)>, causes: &Causes) -> Vec<Option<String>> {
+    let (mut whys, mut reported, mut free) = (Vec::new(), HashSet::new(), HashSet::new());
+    for (subject, topic) in found {
+        whys.push(topic.as_ref().map(|topic| {
+            format!("too much is undelivered for topic {topic}: resend it or give it up (courier undelivered list)")
+        }));
+        let Some((topic, why)) = topic.zip(whys.last().cloned().flatten()) else {
+            free.insert(subject);
+            continue;
+        };
+        if reported.insert(subject.clone()) {
+            causes.report(subject, Cause::new(UNDELIVERED_FULL, why).with("topic", topic).at_once());
+        }
+    }
+    for subject in free.difference(&reported) {
+        causes.clear_code(subject, UNDELIVERED_FULL);
+    }
+    whys
+}
+
 /// The dead-letter topics of a binding.
 fn dead_letter_topics(binding: &Binding) -> Vec<String> {
     match &binding.failure.dead_letter {
@@ -409,6 +431,30 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn subject(plugin: &str) -> Subject {
+        Subject::Binding { group: "stock".into(), plugin: plugin.into() }
+    }
+
+    /// Of two bindings of one plugin each cleared what the other had reported.
+    #[test]
+    fn a_binding_with_room_leaves_the_cause_of_its_twin() {
+        let causes = Causes::default();
+        let look = |topics: [Option<&str>; 3]| {
+            let plugins = ["http-push", "http-push", "ledger"];
+            let found = plugins.iter().zip(topics).map(|(plugin, topic)| (subject(plugin), topic.map(str::to_owned)));
+            report_full(found.collect(), &causes).iter().map(Option::is_some).collect::<Vec<_>>()
+        };
+        let since = |plugin: &str| causes.of(&subject(plugin)).map(|cause| cause.since);
+        let mut begun = None;
+        for full in [[Some("dlq.a"), None, None], [None, Some("dlq.b"), None], [Some("dlq.a"), Some("dlq.b"), None]] {
+            assert_eq!(look(full), full.map(|topic| topic.is_some()), "each stops for its own topics");
+            assert!(since("http-push").is_some() && since("ledger").is_none());
+            assert_eq!(since("http-push"), *begun.get_or_insert(since("http-push")), "it goes on");
+        }
+        look([None, None, Some("dlq.a")]);
+        assert!(since("http-push").is_none() && since("ledger").is_some());
+    }
 
     /// A group that could not be started left those behind it away, and the list of what
     /// runs as it was.
