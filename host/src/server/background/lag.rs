@@ -17,21 +17,15 @@ pub(super) struct Lags {
 
 impl Lags {
     /// Sets the gauges of the groups and topics in `bound` whose ends are
-    /// known. One whose binding is gone becomes NaN: a number that stays would
-    /// say that nobody works.
+    /// known. One whose binding is gone, or whose end is not known now, becomes NaN: a
+    /// number that stays would say that nobody works, or that nothing comes.
     pub(super) fn tell(
         &mut self,
         bound: &HashSet<(&str, &str)>,
         positions: Vec<PositionRow>,
         ends: &HashMap<(String, i32), Offset>,
     ) {
-        self.told.retain(|(group, topic, partition)| {
-            let stays = bound.contains(&(group.as_str(), topic.as_str()));
-            if !stays {
-                set(group, topic, *partition, f64::NAN);
-            }
-            stays
-        });
+        let mut before = std::mem::take(&mut self.told);
         for PositionRow { group, topic, partition, next, epoch, listener, .. } in positions {
             // Events only: what nodes have not heard is told by node, in the API.
             // What nobody ever owned has no lag yet, as there.
@@ -40,9 +34,23 @@ impl Lags {
             }
             if let Some(end) = ends.get(&(topic.clone(), partition)) {
                 set(&group, &topic, partition, (end.0 - next.0).max(0) as f64);
-                self.told.insert((group, topic, partition));
+                let told = (group, topic, partition);
+                before.remove(&told);
+                self.told.insert(told);
             }
         }
+        tell_unknown(before);
+    }
+
+    /// Makes all gauges NaN, while Kafka or the store is away.
+    pub(super) fn tell_none(&mut self) {
+        tell_unknown(std::mem::take(&mut self.told));
+    }
+}
+
+fn tell_unknown(lags: HashSet<GroupPartition>) {
+    for (group, topic, partition) in lags {
+        set(&group, &topic, partition, f64::NAN);
     }
 }
 
@@ -70,11 +78,18 @@ mod tests {
             let shown = handle.render();
             assert!(shown.contains(r#"courier_lag{group="stock",topic="order",partition="0"} 13"#), "{shown}");
             assert!(!shown.contains("secret"), "{shown}");
-            // Kafka did not tell the end this time: what was said stands.
+            let is_unknown =
+                || handle.render().contains(r#"courier_lag{group="stock",topic="order",partition="0"} NaN"#);
+            // Kafka did not tell the end this time.
             lags.tell(&bound, positions(), &HashMap::new());
-            assert!(handle.render().contains("} 13"));
+            assert!(is_unknown());
+            lags.tell(&bound, positions(), &ends);
+            assert!(!is_unknown());
+            lags.tell_none();
+            assert!(is_unknown(), "Kafka or the store is away");
+            lags.tell(&bound, positions(), &ends);
             lags.tell(&HashSet::new(), positions(), &ends);
-            assert!(handle.render().contains(r#"courier_lag{group="stock",topic="order",partition="0"} NaN"#));
+            assert!(is_unknown(), "its binding is gone");
         });
     }
 }

@@ -112,12 +112,17 @@ impl LogEnds {
             if let Err(error) = self.log.ping().await {
                 // Each further question would wait as long for no answer.
                 self.heard.kafka_failed(error.to_string());
+                lags.tell_none();
                 tokio::time::sleep(LOOK).await;
                 continue;
             }
             self.heard.kafka_answered();
             let round = self.ask(topics.clone()).await;
-            if let Ok(positions) = store.positions().await {
+            let positions = store.positions().await;
+            if positions.is_err() {
+                lags.tell_none();
+            }
+            if let Ok(positions) = positions {
                 if !round.is_over {
                     self.unread.ask(&self.log, &positions, &topics).await;
                 }
