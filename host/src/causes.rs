@@ -319,12 +319,6 @@ impl Causes {
         found.map(|((_, code), entry)| (*code, entry.cause.why.clone()))
     }
 
-    /// Whether a cause stands, shown or not.
-    #[cfg(test)]
-    pub(crate) fn is_reported(&self, subject: &Subject, code: &'static str) -> bool {
-        self.locked().entries.get(&(subject.clone(), code)).is_some_and(|entry| !entry.cleared)
-    }
-
     fn locked(&self) -> MutexGuard<'_, Board> {
         self.board.lock()
     }

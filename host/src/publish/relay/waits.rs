@@ -266,9 +266,9 @@ mod tests {
         let causes = Causes::default();
         let waits = Waits::new(causes.clone());
         waits.asked_the_store(Some(&StoreError::Unavailable("it takes too long".to_owned())));
-        assert!(causes.is_reported(&Subject::Host("relay".to_owned()), NO_ROWS));
+        assert!(causes.reported(&Subject::Host("relay".to_owned())).is_some_and(|(code, _)| code == NO_ROWS));
         waits.asked_the_store(None);
-        assert!(!causes.is_reported(&Subject::Host("relay".to_owned()), NO_ROWS));
+        assert!(!causes.reported(&Subject::Host("relay".to_owned())).is_some_and(|(code, _)| code == NO_ROWS));
     }
 
     /// Such a row stood still for ever, and nothing said so.
@@ -277,7 +277,8 @@ mod tests {
         let causes = Causes::default();
         let mut waits = Waits::new(causes.clone());
         let of = |number| ("order".to_owned(), number);
-        let is_told = || causes.is_reported(&Subject::Relay("order".to_owned()), NOT_SEARCHED);
+        let is_told =
+            || causes.reported(&Subject::Relay("order".to_owned())).is_some_and(|(code, _)| code == NOT_SEARCHED);
         waits.searched(&of(1));
         assert!(!is_told());
         waits.search_failed(of(1), "kafka did not answer");
