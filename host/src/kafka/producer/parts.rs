@@ -68,9 +68,9 @@ impl ProducerParts {
         topic: &str,
         partition: i32,
         record: &Record,
-        ticket: Ticket,
-    ) -> Result<(), (KafkaError, Ticket)> {
-        let mut out = BaseRecord::with_opaque_to(topic, Box::new(ticket)).partition(partition);
+        ticket: Box<Ticket>,
+    ) -> Result<(), (KafkaError, Box<Ticket>)> {
+        let mut out = BaseRecord::with_opaque_to(topic, ticket).partition(partition);
         out.key = record.key.as_deref();
         out.payload = record.value.as_deref();
         out.timestamp = Some(sent_at_millis(record, now()));
@@ -87,7 +87,7 @@ impl ProducerParts {
             if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
                 self.health.fatal.store(true, Ordering::Relaxed);
             }
-            (error, *out.delivery_opaque)
+            (error, out.delivery_opaque)
         })
     }
 

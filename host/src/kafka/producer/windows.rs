@@ -113,7 +113,7 @@ impl Windows {
         topic: &str,
         partition: i32,
         record: &Record,
-        send: impl FnOnce(Ticket) -> Result<(), (KafkaError, Ticket)>,
+        send: impl FnOnce(Box<Ticket>) -> Result<(), (KafkaError, Box<Ticket>)>,
     ) -> Result<oneshot::Receiver<ProduceResult>, KafkaError> {
         let (answer, answered) = oneshot::channel();
         let (now, bytes) = (self.now(), record.size());
@@ -126,7 +126,7 @@ impl Windows {
         let no_room = partitions.waiting >= MAX_WAITING;
         let (topic, of) = partitions.entry(topic, partition);
         if of.queue.is_empty() && of.window.admits(now, bytes) {
-            send(Ticket { topic, partition, bytes, sender }).map_err(|(error, _)| error)?;
+            send(Box::new(Ticket { topic, partition, bytes, sender })).map_err(|(error, _)| error)?;
             of.window.handed_over(bytes);
         } else if no_room {
             return Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
@@ -195,7 +195,7 @@ impl Windows {
     /// Hands over what was released; false when the client has no room for it.
     pub(super) fn release(
         &self,
-        send: impl Fn(&str, i32, &Record, Ticket) -> Result<(), (KafkaError, Ticket)>,
+        send: impl Fn(&str, i32, &Record, Box<Ticket>) -> Result<(), (KafkaError, Box<Ticket>)>,
     ) -> bool {
         let mut partitions = self.locked();
         while let Some((topic, partition)) = partitions.released.pop_front() {
@@ -206,7 +206,7 @@ impl Windows {
             while let Some((record, sender)) = of.queue.pop_front_if(|(record, _)| of.window.admits(now, record.size()))
             {
                 let bytes = record.size();
-                let ticket = Ticket { topic: Arc::clone(&topic), partition, bytes, sender };
+                let ticket = Box::new(Ticket { topic: Arc::clone(&topic), partition, bytes, sender });
                 match send(&topic, partition, &record, ticket) {
                     Ok(()) => {
                         of.window.handed_over(bytes);
