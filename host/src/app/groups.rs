@@ -47,8 +47,9 @@ pub struct RunningGroups {
     groups: tokio::sync::Mutex<HashMap<String, RunningGroup>>,
     /// Groups that drain, also when their reload was dropped.
     leaving: TaskTracker,
-    /// The running bindings, for readers.
-    bound: Mutex<Vec<Arc<RunningBinding>>>,
+    /// The running bindings, for readers; none before the first configuration is in force,
+    /// which is not the same as a configuration without bindings.
+    bound: Mutex<Option<Vec<Arc<RunningBinding>>>>,
     paused: Mutex<HashMap<String, String>>,
     asked: Arc<tokio::sync::Notify>,
     /// Notifies of another configuration.
@@ -111,7 +112,7 @@ impl RunningGroups {
         // readers would go by the groups of before.
         let mut running: Vec<_> = groups.values().flat_map(|group| group.bindings.clone()).collect();
         running.sort_by(|a, b| (&a.binding.group, &a.binding.topics).cmp(&(&b.binding.group, &b.binding.topics)));
-        *lock(&self.bound) = running;
+        *lock(&self.bound) = Some(running);
         self.applied.send_replace(());
         started
     }
@@ -134,7 +135,7 @@ impl RunningGroups {
     /// The running bindings.
     #[must_use]
     pub fn bound(&self) -> Vec<Arc<RunningBinding>> {
-        lock(&self.bound).clone()
+        lock(&self.bound).clone().unwrap_or_default()
     }
 
     /// The bindings of this node, for the other hosts.
@@ -219,9 +220,10 @@ impl RunningGroups {
     }
 
     /// Removes this node as a listener of topics that it no longer binds;
-    /// retried until the store answers.
+    /// retried until the store answers. A start that takes long has bound none yet: ended
+    /// then, its listeners would miss the broadcasts of while it was away.
     pub async fn listen_only_to_bound(&self) {
-        let bound = self.bound();
+        let Some(bound) = lock(&self.bound).clone() else { return };
         let topics = |bound: &Arc<RunningBinding>| {
             let group = bound.binding.group.clone();
             bound.binding.topics.iter().map(move |topic| (group.clone(), topic.clone())).collect::<Vec<_>>()
