@@ -8,7 +8,7 @@ use reqwest::{Method, Url};
 use serde::Serialize;
 
 use crate::http::{Again, Answered, Caller, Tried, one, post};
-use crate::{Draft, MessageView, PublishError, Receipt};
+use crate::{Draft, MessageView, PublishError, Receipt, Which};
 
 /// How long a message is tried, unless [`Publisher::timeout`] says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(15);
