@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use courier_core::status::State;
 use courier_tests::host::scripted_binding;
-use courier_tests::kafka_client::{create_named_topic, create_topic, read_topic};
+use courier_tests::kafka_client::{create_named_topic, create_topic, delete_topic, read_topic};
 use courier_tests::{Delivery, Host, Store, guest, kafka, scripted, turn, unique, wait_until};
 use serde_json::json;
 
@@ -145,6 +145,32 @@ async fn dead_letters_carry_the_raw_message_and_the_reason() {
         letter.headers.iter().any(|(_, value)| String::from_utf8_lossy(value).contains("scripted: reject")),
         "no reason: {letter:?}"
     );
+}
+
+/// A topic of dead letters that was deleted to empty it was not created again before a
+/// restart, and what was owed to it waited.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_topic_of_dead_letters_is_created_again() {
+    let _turn = turn::shared().await;
+    let topic = create_topic(kafka().bootstrap(), "emptied", 1).await;
+    let group = unique("emptied");
+    let host = Host::scripted("host-1", Store::Sqlite, &group, &topic, "dead_letter = true").await;
+    let letters = format!("dlq.{topic}.{group}");
+    let keys = async || {
+        let records = read_topic(kafka().bootstrap(), &letters).await;
+        records.into_iter().filter_map(|letter| letter.key).collect::<Vec<_>>()
+    };
+    for key in ["before", "after"] {
+        finished(&host, &topic, key, &["reject"]).await;
+        wait_until("its dead letter alone is on the topic", SOON, async || {
+            let keys = keys().await;
+            if keys == [key.as_bytes()] { Ok(()) } else { Err(format!("{keys:?}")) }
+        })
+        .await;
+        if key == "before" {
+            delete_topic(kafka().bootstrap(), &letters).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -208,22 +208,23 @@ async fn what_is_in_use_of_an_old_day_keeps_only_itself() {
     let database = Database::create(Dialect::Postgres).await;
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
-    let mut other = Owner::of(&store, owner.writer, "audit", 0).await;
+    let mut other = Owner::of(&store, join(&store, "host-2").await, "audit", 0).await;
     let mut watch = raw(&database).await;
+    let of = |group: &str| DeliveryFilter { group: Some(group.to_owned()), ..DeliveryFilter::default() };
     let now = store.ping().await.unwrap();
     let then = day_ago(&mut watch, now, 10).await;
     // Offset 0 still ran when the binding was removed.
     owner.settle(0, vec![failed_of(then, then, 1), failed_of(then, then, 2)]).await;
     other.settle(2, vec![failed_of(then, then, 0), failed_of(then, now, 1)]).await;
     while store.prune(WEEK).await.unwrap() {}
-    assert_eq!(owner.listed(&Default::default(), 10).await, [2, 1], "a claim has to know them");
-    assert_eq!(other.listed(&Default::default(), 10).await, [1], "the old one goes, the young one stays");
+    assert_eq!(owner.listed(&of(GROUP), 10).await, [2, 1], "a claim has to know them");
+    assert_eq!(other.listed(&of("audit"), 10).await, [1], "the old one goes, the young one stays");
     assert!(other.attempts(0).await.is_empty() && !other.attempts(1).await.is_empty());
     assert_eq!((owner.totals().await.5, other.totals().await.5), (2, 1), "what is forgotten is not failed any more");
     // Its binding is back, and its position moves.
     owner.settle(3, vec![failed_of(then, now, 0)]).await;
     while store.prune(WEEK).await.unwrap() {}
-    assert_eq!(owner.listed(&Default::default(), 10).await, [0]);
+    assert_eq!(owner.listed(&of(GROUP), 10).await, [0]);
 }
 
 /// Issue 17: a plan read the oldest 500,000 handled rows of all groups, and found none
