@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use courier::store::undelivered::UndeliveredFilter;
 use courier::store::{
-    Accepted, AfterAsking, Due, HalfCheck, HalfRow, HalfState, NewHalf, NewMessage, Page, RelayResult, Relayed, SHARDS,
-    SentBy, SharedStore, StoreError,
+    Accepted, AfterAsking, Due, HalfCheck, HalfRow, HalfState, LeftOut, NewHalf, NewMessage, Page, RelayResult,
+    Relayed, SHARDS, SentBy, SharedStore, StoreError,
 };
 use courier_core::message::Timestamp;
 use courier_core::status::State;
@@ -229,14 +229,14 @@ pub async fn a_sent_message_that_is_prepared_twice_is_a_conflict(database: Datab
 pub async fn a_transaction_commits_only_what_is_sent(database: Database) {
     let store = database.open().await;
     let writer = join(&store, "host-1").await;
-    let shards = store.lease_shards(writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(writer, SHARDS, &[], LEASE).await.unwrap();
     let delayed = waiting("m-3", None, Due::After(HOUR));
     store.accept(&[message("m-1", None, None), message("m-2", None, None), delayed.clone()]).await.unwrap();
     // While they are on their way, or wait, a transaction may repeat them.
     for (id, message) in [("t-1", message("m-1", None, None)), ("t-3", delayed.clone())] {
         store.prepare_half(&half(id, vec![message], HOUR)).await.unwrap();
     }
-    let rows = store.outbound(&shards, 10, &[]).await.unwrap();
+    let rows = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     let result = RelayResult::Undelivered { code: "too_large", reason: "too large".to_owned() };
     let results = rows.iter().map(|row| Relayed { id: row.id, shard: row.shard, result: result.clone() });
     store.relayed(&shards, &results.collect::<Vec<_>>()).await.unwrap();

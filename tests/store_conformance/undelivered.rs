@@ -57,13 +57,13 @@ pub async fn what_is_undelivered_keeps_its_whole_content(database: Database) {
 pub async fn undelivered_totals_count_what_their_filter_lists(database: Database) {
     let store = database.open().await;
     let mut owner = Owner::new(&store).await;
-    let shards = store.lease_shards(owner.writer, SHARDS, LEASE).await.unwrap();
+    let shards = store.lease_shards(owner.writer, SHARDS, &[], LEASE).await.unwrap();
     let of =
         |id: &str, group: Option<&str>| NewOutbound { group: group.map(ToOwned::to_owned), ..emission(id, None, 1) };
     let mut outcome = handled(0);
     outcome.outbound = vec![of("a", Some("stock")), of("b", Some("mail")), of("c", None)];
     owner.settle(1, vec![outcome]).await;
-    let rows = store.outbound(&shards, 10, &[]).await.unwrap();
+    let rows = store.outbound(&shards, 10, &LeftOut::default()).await.unwrap();
     let result = RelayResult::Undelivered { code: "too_large", reason: "it is too large".to_owned() };
     let results: Vec<_> =
         rows.iter().map(|row| Relayed { id: row.id, shard: row.shard, result: result.clone() }).collect();
