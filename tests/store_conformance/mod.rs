@@ -7,67 +7,36 @@
 //! [`owner`] has the helper that the checks use: an owner of a partition that
 //! settles outcomes.
 
-#[path = "store_conformance/asking.rs"]
 mod asking;
-#[path = "store_conformance/auditing.rs"]
 mod auditing;
-#[path = "store_conformance/broadcasting.rs"]
 mod broadcasting;
-#[path = "store_conformance/centre.rs"]
 mod centre;
-#[path = "store_conformance/copying.rs"]
 mod copying;
-#[path = "store_conformance/delayed.rs"]
 mod delayed;
-#[path = "store_conformance/half.rs"]
 mod half;
-#[path = "store_conformance/handled_sets.rs"]
 mod handled_sets;
-#[path = "store_conformance/identities.rs"]
 mod identities;
-#[path = "store_conformance/incarnations.rs"]
 mod incarnations;
-#[path = "store_conformance/lists.rs"]
 mod lists;
-#[path = "store_conformance/message_states.rs"]
 mod message_states;
-#[path = "store_conformance/migrating.rs"]
 mod migrating;
-#[path = "store_conformance/nodes.rs"]
 mod nodes;
-#[path = "store_conformance/outboxes.rs"]
 mod outboxes;
-#[path = "store_conformance/owner.rs"]
 mod owner;
-#[path = "store_conformance/plugins.rs"]
 mod plugins;
-#[path = "store_conformance/positions.rs"]
 mod positions;
-#[path = "store_conformance/postgres.rs"]
 mod postgres;
-#[path = "store_conformance/postgres_sessions.rs"]
 mod postgres_sessions;
-#[path = "store_conformance/redriving.rs"]
 mod redriving;
-#[path = "store_conformance/refusing.rs"]
 mod refusing;
-#[path = "store_conformance/relaying.rs"]
 mod relaying;
-#[path = "store_conformance/scopes.rs"]
 mod scopes;
-#[path = "store_conformance/seeking.rs"]
 mod seeking;
-#[path = "store_conformance/sending.rs"]
 mod sending;
-#[path = "store_conformance/settling.rs"]
 mod settling;
-#[path = "store_conformance/settling_many.rs"]
 mod settling_many;
-#[path = "store_conformance/states.rs"]
 mod states;
-#[path = "store_conformance/taking.rs"]
 mod taking;
-#[path = "store_conformance/undelivered.rs"]
 mod undelivered;
 
 use courier::store::SharedStore;
