@@ -20,7 +20,7 @@ use courier_tests::servers::process::{Process, free_port, run_directory};
 use courier_tests::{Host, unique, usage, wait_until};
 
 use crate::StoreName;
-use crate::load::topic_of_orders;
+use crate::load::{KEYS, topic_of_orders};
 use crate::progress::{Progress, Seen, Used, now};
 use crate::stored::Stored;
 use crate::table::{Table, machine};
@@ -71,6 +71,23 @@ struct InFlight {
     most: AtomicU64,
 }
 
+/// Counts one request until it is answered, or its client has gone.
+struct RequestInFlight<'a>(&'a InFlight);
+
+impl<'a> RequestInFlight<'a> {
+    fn begin(in_flight: &'a InFlight) -> Self {
+        let present = in_flight.present.fetch_add(1, Ordering::Relaxed) + 1;
+        in_flight.most.fetch_max(present, Ordering::Relaxed);
+        Self(in_flight)
+    }
+}
+
+impl Drop for RequestInFlight<'_> {
+    fn drop(&mut self) {
+        self.0.present.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Serves until the process is ended.
 ///
 /// # Errors
@@ -78,10 +95,8 @@ struct InFlight {
 pub async fn serve(arguments: &ServiceArguments) -> Result<()> {
     let wait = Duration::from_millis(arguments.wait_ms);
     let answer = move |State(in_flight): State<Arc<InFlight>>| async move {
-        let present = in_flight.present.fetch_add(1, Ordering::Relaxed) + 1;
-        in_flight.most.fetch_max(present, Ordering::Relaxed);
+        let _request = RequestInFlight::begin(&in_flight);
         tokio::time::sleep(wait).await;
-        in_flight.present.fetch_sub(1, Ordering::Relaxed);
         StatusCode::NO_CONTENT
     };
     let most =
@@ -151,9 +166,11 @@ async fn measure(service: &Service, arguments: &Arguments) -> Result<Run> {
     let store = arguments.store.store();
     let topic = topic_of_orders("push", BODY_BYTES, arguments.messages).await?;
     let group = unique("push");
+    // No more requests than keys are in flight otherwise.
+    let ordering = if u64::from(arguments.concurrency) < KEYS { "key" } else { "none" };
     let binding = format!(
         "group = \"{group}\"\ntopics = [\"{topic}\"]\nplugin = \"http-push\"\nisolation = \"instance\"\n\
-         concurrency = {}\n[binding.config]\nurl = \"{}\"\n",
+         ordering = \"{ordering}\"\nconcurrency = {}\n[binding.config]\nurl = \"{}\"\n",
         arguments.concurrency,
         service.url()
     );
