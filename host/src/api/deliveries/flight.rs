@@ -58,29 +58,26 @@ pub fn kind_of(listener: Option<&String>) -> Kind {
     if listener.is_some() { Kind::Broadcast } else { Kind::Event }
 }
 
-/// The positions whose group has not handled the message at a place yet. `bindings` are
-/// those of all live nodes: with those of this host alone, deliveries of the groups that
-/// only other hosts bind would not exist here.
-pub fn first_flights<'a>(
-    positions: &'a [PositionRow],
-    bindings: &'a [NodeBinding],
-    place: &'a RecordPlace,
-    type_name: &'a str,
-) -> impl Iterator<Item = &'a PositionRow> {
+/// The positions that have not passed the message at a place yet. A delivery flies there
+/// if the group [`is_bound`] to such messages.
+pub fn not_passed<'a>(positions: &'a [PositionRow], place: &'a RecordPlace) -> impl Iterator<Item = &'a PositionRow> {
     positions.iter().filter(move |position| {
         position.topic == place.topic
             && kind_of(position.listener.as_ref()) == place.kind
             && position.partition == place.partition
             && position.next <= place.offset
-            && bindings.iter().any(|binding| wants(binding, position, type_name))
     })
 }
 
-/// Whether a binding has the group of `position` handle messages of this type.
-fn wants(binding: &NodeBinding, position: &PositionRow, type_name: &str) -> bool {
-    binding.group == position.group
-        && binding.topic == position.topic
-        && binding.types.as_ref().is_none_or(|types| types.iter().any(|one| one == type_name))
+/// Whether the group of `position` handles messages of this type. `bindings` are those of
+/// all live nodes: with those of this host alone, deliveries of the groups that only other
+/// hosts bind would not exist here.
+pub fn is_bound(bindings: &[NodeBinding], position: &PositionRow, type_name: &str) -> bool {
+    bindings.iter().any(|binding| {
+        binding.group == position.group
+            && binding.topic == position.topic
+            && binding.types.as_ref().is_none_or(|types| types.iter().any(|one| one == type_name))
+    })
 }
 
 /// Shows a delivery without a row.
@@ -122,7 +119,9 @@ mod tests {
         let binding = NodeBinding { group: "stock".into(), topic: "order".into(), types };
         let mut position = position(1, "stock", "order", 0);
         position.next = Offset(next);
-        first_flights(&[position], &[binding], place, "OrderCreated").count()
+        not_passed(&[position], place)
+            .filter(|one| is_bound(std::slice::from_ref(&binding), one, "OrderCreated"))
+            .count()
     }
 
     #[test]

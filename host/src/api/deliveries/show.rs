@@ -87,8 +87,7 @@ async fn flying(app: &App, position: &PositionRow, key: DeliveryKey) -> Result<O
     };
     let Some(message) = place.read(app).await.map_err(Problem::unavailable)? else { return Ok(None) };
     let bindings = runs::bound(app).await?;
-    let flies =
-        flight::first_flights(std::slice::from_ref(position), &bindings, &place, &message.type_name).next().is_some();
+    let flies = flight::is_bound(&bindings, position, &message.type_name);
     let shown_key = ShownKey::new(message.key.as_deref());
     Ok(flies.then(|| flight::view(position, key.offset, &message.id, shown_key, &message.type_name)))
 }

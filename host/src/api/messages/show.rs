@@ -131,13 +131,7 @@ pub(in crate::api) async fn show(
         if let Some(row) = row.as_ref().filter(|_| message.body_missing.as_deref() == Some(GONE)) {
             add_lost(&app, &caller, place, row, &message, &mut deliveries).await?;
         }
-        let bindings = runs::bound(&app).await?;
-        let flying = flight::first_flights(&positions, &bindings, place, &type_name);
-        for position in flying.filter(|position| caller.sees_group(&position.group)) {
-            if !deliveries.iter().any(|delivery| is_of_position(delivery, position)) {
-                deliveries.push(flight::view(position, place.offset, &message.id, message.key.clone(), &type_name));
-            }
-        }
+        add_flying(&app, &caller, place, &positions, (&message, &type_name), &mut deliveries).await?;
     }
     deliveries.sort_by(|one, other| (&one.group, one.listener()).cmp(&(&other.group, other.listener())));
     if deliveries.is_empty() {
@@ -155,6 +149,30 @@ pub(in crate::api) async fn show(
 async fn hidden(app: &App, named: Option<RecordPlace>, shown: Option<&RecordPlace>) -> Option<RecordPlace> {
     let named = named.filter(|named| shown != Some(named))?;
     matches!(named.read(app).await, Ok(Some(_))).then_some(named)
+}
+
+/// Adds the deliveries of the groups that have not handled the message yet.
+async fn add_flying(
+    app: &App,
+    caller: &Caller,
+    place: &RecordPlace,
+    positions: &[PositionRow],
+    (message, type_name): (&MessageView, &str),
+    deliveries: &mut Vec<DeliveryView>,
+) -> Result<(), Problem> {
+    let flying = flight::not_passed(positions, place).filter(|position| caller.sees_group(&position.group));
+    let flying: Vec<&PositionRow> = flying.collect();
+    if flying.is_empty() {
+        // Most messages have been passed by all groups, and need no look at the bindings.
+        return Ok(());
+    }
+    let bindings = runs::bound(app).await?;
+    for position in flying.into_iter().filter(|position| flight::is_bound(&bindings, position, type_name)) {
+        if !deliveries.iter().any(|delivery| is_of_position(delivery, position)) {
+            deliveries.push(flight::view(position, place.offset, &message.id, message.key.clone(), type_name));
+        }
+    }
+    Ok(())
 }
 
 /// Adds the deliveries of groups that lost the record before they handled it. A
