@@ -31,7 +31,7 @@ use self::admission::NotAdmitted;
 use self::companions::Companions;
 use self::parts::{ANSWER_WITHIN, AcceptorParts, HOLD, STORE_WITHIN};
 use self::result::{DurableMeaning, SendStep};
-use self::route::{Ahead, Route};
+use self::route::{Route, SendBarrier};
 use super::backlog::{Backlog, GOOD_FOR};
 use super::draft::{Draft, SendableMessage, new_id};
 use super::message_writer::MessageWriter;
@@ -228,8 +228,8 @@ impl AcceptorParts {
         // former would overtake: one message with an id reserves rows for all.
         let log_topic = |draft: &Draft| draft.kind.log_topic(&draft.topic).into_owned();
         let reserved: HashSet<String> = drafts.iter().filter(|draft| draft.reserves()).map(log_topic).collect();
-        let ahead = self.ahead_of_all(&drafts);
-        let unsent = self.unsent.among(self.lanes_of(&drafts, &ahead), store_by).await;
+        let barriers = self.barriers_of(&drafts);
+        let unsent = self.unsent.among(self.lanes_of(&drafts, &barriers), store_by).await;
         let mut routes: HashMap<String, Route> = HashMap::new();
         let mut refusals: HashMap<String, Option<SendProblem>> = HashMap::new();
         let mut steps = Vec::with_capacity(drafts.len());
@@ -263,10 +263,10 @@ impl AcceptorParts {
                 continue;
             }
             if !routes.contains_key(topic) {
-                let ahead = ahead.get(topic).copied().unwrap_or(Ahead::Backlog);
+                let barrier = barriers.get(topic).copied().unwrap_or(SendBarrier::Backlog);
                 let route = match ready.message.kind {
-                    Kind::Event => self.route(topic, ahead, answer_by).await,
-                    Kind::Broadcast => self.route_broadcast(&ready.message.topic, topic, ahead, answer_by).await,
+                    Kind::Event => self.route(topic, barrier, answer_by).await,
+                    Kind::Broadcast => self.route_broadcast(&ready.message.topic, topic, barrier, answer_by).await,
                 };
                 routes.insert(topic.to_owned(), route);
             }
@@ -301,7 +301,7 @@ impl AcceptorParts {
 
     /// The lanes of messages that may be sent directly: none of a topic that something
     /// stands before.
-    fn lanes_of(&self, drafts: &[Draft], ahead: &HashMap<String, Ahead>) -> HashSet<Lane> {
+    fn lanes_of(&self, drafts: &[Draft], barriers: &HashMap<String, SendBarrier>) -> HashSet<Lane> {
         // The marks of an only host know all rows.
         if !self.store.is_shared() && self.backlog.has_looked() {
             return HashSet::new();
@@ -309,7 +309,7 @@ impl AcceptorParts {
         let keyed = drafts.iter().filter(|draft| draft.due().is_none());
         let lanes =
             keyed.filter_map(|draft| Some((draft.kind.log_topic(&draft.topic).into_owned(), draft.key.clone()?)));
-        lanes.filter(|(topic, _)| ahead.get(topic) == Some(&Ahead::Nothing)).collect()
+        lanes.filter(|(topic, _)| barriers.get(topic) == Some(&SendBarrier::Nothing)).collect()
     }
 
     /// The step of a message whose key has unsent rows on any host: it goes

@@ -38,7 +38,7 @@ pub(super) enum Route {
 /// the request keeps to this look: a backlog that ends meanwhile would let messages
 /// overtake rows of their keys that other hosts have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ahead {
+pub(super) enum SendBarrier {
     Nothing,
     /// Kafka is known to be away, so that everything waits.
     Outage,
@@ -48,37 +48,37 @@ pub(super) enum Ahead {
 
 impl AcceptorParts {
     /// Looks what stands before the messages of a topic of Kafka.
-    pub(super) fn ahead_of(&self, topic: &str) -> Ahead {
+    pub(super) fn barrier_of(&self, topic: &str) -> SendBarrier {
         if self.producer.is_down() {
-            Ahead::Outage
+            SendBarrier::Outage
         } else if self.backlog.has(topic) {
-            Ahead::Backlog
+            SendBarrier::Backlog
         } else {
-            Ahead::Nothing
+            SendBarrier::Nothing
         }
     }
 
-    /// [`Self::ahead_of`] each topic of a request.
-    pub(super) fn ahead_of_all(&self, drafts: &[Draft]) -> HashMap<String, Ahead> {
-        let mut ahead = HashMap::new();
+    /// [`Self::barrier_of`] each topic of a request.
+    pub(super) fn barriers_of(&self, drafts: &[Draft]) -> HashMap<String, SendBarrier> {
+        let mut barriers = HashMap::new();
         for draft in drafts {
             let topic = draft.kind.log_topic(&draft.topic);
-            if !ahead.contains_key(&*topic) {
-                ahead.insert(topic.to_string(), self.ahead_of(&topic));
+            if !barriers.contains_key(&*topic) {
+                barriers.insert(topic.to_string(), self.barrier_of(&topic));
             }
         }
-        ahead
+        barriers
     }
 
-    /// The way of the messages for a topic, of which a request saw `ahead` at its start.
-    pub(super) async fn route(&self, topic: &str, ahead: Ahead, answer_by: Instant) -> Route {
+    /// The way of the messages for a topic, of which a request saw `barrier` at its start.
+    pub(super) async fn route(&self, topic: &str, barrier: SendBarrier, answer_by: Instant) -> Route {
         let owed = |reason: String, wait| Route::Owed { reason, wait, mark: Arc::new(self.backlog.mark(topic)) };
         // What has come since counts too.
-        let ahead = if ahead == Ahead::Nothing { self.ahead_of(topic) } else { ahead };
-        match ahead {
-            Ahead::Nothing => {}
-            Ahead::Outage => return owed("kafka cannot be reached".to_owned(), false),
-            Ahead::Backlog => return owed("waits behind earlier messages of its topic".to_owned(), true),
+        let barrier = if barrier == SendBarrier::Nothing { self.barrier_of(topic) } else { barrier };
+        match barrier {
+            SendBarrier::Nothing => {}
+            SendBarrier::Outage => return owed("kafka cannot be reached".to_owned(), false),
+            SendBarrier::Backlog => return owed("waits behind earlier messages of its topic".to_owned(), true),
         }
         match tokio::time::timeout_at(answer_by, self.producer.partitions(topic)).await {
             Ok(Ok(partitions)) => Route::Direct { partitions },
@@ -97,10 +97,10 @@ impl AcceptorParts {
         &self,
         topic: &str,
         companion: &str,
-        ahead: Ahead,
+        barrier: SendBarrier,
         answer_by: Instant,
     ) -> Route {
-        let refused = match self.route(companion, ahead, answer_by).await {
+        let refused = match self.route(companion, barrier, answer_by).await {
             Route::Refused(refused) => refused,
             route => return route,
         };
@@ -143,8 +143,8 @@ impl AcceptorParts {
         }
         let topic = &*ready.log_topic();
         if ready.message.kind == Kind::Broadcast {
-            let ahead = self.ahead_of(topic);
-            return match self.route_broadcast(&ready.message.topic, topic, ahead, answer_by).await {
+            let barrier = self.barrier_of(topic);
+            return match self.route_broadcast(&ready.message.topic, topic, barrier, answer_by).await {
                 Route::Refused(problem) => Some(problem),
                 Route::Direct { .. } | Route::Owed { .. } => None,
             };

@@ -69,15 +69,15 @@ async fn a_request_keeps_to_its_first_look_at_what_stands_before_it() {
     let bench = bench().await;
     let parts = &bench.acceptor.inner;
     drop(parts.backlog.mark("order"));
-    let ahead = parts.ahead_of_all(&[draft("order", Kind::Event)])["order"];
-    assert_eq!(ahead, Ahead::Backlog);
+    let barrier = parts.barriers_of(&[draft("order", Kind::Event)])["order"];
+    assert_eq!(barrier, SendBarrier::Backlog);
     let look = parts.backlog.look();
     parts.backlog.saw(look, &[]);
-    assert_eq!(parts.ahead_of("order"), Ahead::Nothing, "it has ended meanwhile");
-    assert!(matches!(parts.route("order", ahead, soon()).await, Route::Owed { .. }));
+    assert_eq!(parts.barrier_of("order"), SendBarrier::Nothing, "it has ended meanwhile");
+    assert!(matches!(parts.route("order", barrier, soon()).await, Route::Owed { .. }));
     let look = parts.backlog.look();
     parts.backlog.saw(look, &[]);
-    assert!(matches!(parts.route("order", Ahead::Nothing, soon()).await, Route::Direct { .. }));
+    assert!(matches!(parts.route("order", SendBarrier::Nothing, soon()).await, Route::Direct { .. }));
 }
 
 /// The controller of Kafka was just moving, and the first broadcast on a topic was refused
@@ -90,7 +90,7 @@ async fn a_passing_cause_refuses_no_broadcast() {
     let route = async |topic: &str| {
         let companion = Kind::Broadcast.log_topic(topic).into_owned();
         bench.cluster.topic_error(&companion, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
-        parts.route_broadcast(topic, &companion, Ahead::Nothing, soon()).await
+        parts.route_broadcast(topic, &companion, SendBarrier::Nothing, soon()).await
     };
     assert!(matches!(route("order").await, Route::Refused(_)), "no companion is created");
     parts.rules.create_companions(Some((1, 1)));
