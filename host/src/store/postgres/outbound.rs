@@ -117,18 +117,21 @@ async fn outbound(
     let (shards, epochs) = shard_columns(shards);
     let (topics, partitions): (Vec<&str>, Vec<i32>) =
         left_out.partitions.iter().map(|(topic, partition)| (topic.as_str(), *partition)).unzip();
-    let mut rows = sqlx::query(concat!(
+    let taken = |sql: &'static str| {
+        sqlx::query(sql)
+            .bind(&shards)
+            .bind(&epochs)
+            .bind(&left_out.topics)
+            .bind(&topics)
+            .bind(&partitions)
+            .bind(&left_out.under_way)
+    };
+    let mut rows = taken(concat!(
         taken_rows!(""),
         " AND (o.tries = 0 OR o.topic <> ALL ($3))
           AND NOT EXISTS (SELECT FROM silent s WHERE s.topic = o.topic AND s.partition = o.partition)
           ORDER BY o.id LIMIT $7"
     ))
-    .bind(&shards)
-    .bind(&epochs)
-    .bind(&left_out.topics)
-    .bind(&topics)
-    .bind(&partitions)
-    .bind(&left_out.under_way)
     .bind(i64::from(limit))
     .fetch_all(&store.pool)
     .await
@@ -136,19 +139,13 @@ async fn outbound(
     if !left_out.tried.is_empty() {
         let (tried_topics, tried): (Vec<&str>, Vec<i32>) =
             left_out.tried.iter().map(|(topic, partition)| (topic.as_str(), *partition)).unzip();
-        let first = sqlx::query(concat!(
+        let first = taken(concat!(
             taken_rows!("DISTINCT ON (o.topic, o.partition)"),
             " AND o.topic <> ALL ($3)
               AND EXISTS (SELECT FROM unnest($7::text[], $8::integer[]) AS t (topic, partition)
                           WHERE t.topic = o.topic AND t.partition = o.partition)
               ORDER BY o.topic, o.partition, o.id"
         ))
-        .bind(&shards)
-        .bind(&epochs)
-        .bind(&left_out.topics)
-        .bind(&topics)
-        .bind(&partitions)
-        .bind(&left_out.under_way)
         .bind(&tried_topics)
         .bind(&tried)
         .fetch_all(&store.pool)
