@@ -221,8 +221,8 @@ pub async fn command<T: DeserializeOwned>(token: &Arc<str>, headers: &HeaderMap,
     json_in(&read_into(&COMMANDS, token, headers, body, MAX_COMMAND_BYTES, "the body of this request").await?, headers)
 }
 
-/// Reads the JSON body of a command that contains a message, which may be as large as
-/// one that is published.
+/// Reads the JSON body of a command that contains a message, and so may be as large as a
+/// request to publish.
 ///
 /// # Errors
 /// As [`command`].

@@ -142,6 +142,18 @@ impl Host {
         Self { address, ports, store, db, auth, client, writer, _folder: folder }
     }
 
+    /// Leaves one token, `tenant`, which is limited to these topics and to no groups.
+    pub fn limit_to_topics(&self, role: Role, topics: &[&str]) {
+        self.auth.replace(vec![TokenSpec {
+            name: "tenant".to_owned(),
+            role,
+            secret: "tenant-secret".into(),
+            topics: Some(topics.iter().map(ToString::to_string).collect()),
+            groups: None,
+            sources: None,
+        }]);
+    }
+
     /// A request with the token of this name.
     pub fn request(&self, method: &str, path: &str, token: Option<&str>) -> reqwest::RequestBuilder {
         let method = method.parse().unwrap();

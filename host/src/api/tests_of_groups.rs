@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::auth::{Role, TokenSpec};
+use super::auth::Role;
 use super::ports::BindingView;
 use super::testing::{Host, World, answer, binding, delivery, message, message_row, position};
 use crate::causes::{COPIED_FULL, Cause, HELD, NO_BINDING, PAUSED, RETENTION_NEAR, Subject, UNDELIVERED_FULL};
@@ -158,14 +158,7 @@ async fn who_reaches_one_topic_of_a_group_neither_stops_it_nor_hears_of_the_othe
     let world = World { elsewhere: vec![elsewhere("stock", "refund")], ..world() };
     let causes = world.causes.clone();
     let host = Host::start(world, &[]).await;
-    host.auth.replace(vec![TokenSpec {
-        name: "tenant".into(),
-        role: Role::Operator,
-        secret: "tenant-secret".into(),
-        topics: Some(vec!["order".into(), "mail".into()]),
-        groups: None,
-        sources: None,
-    }]);
+    host.limit_to_topics(Role::Operator, &["order", "mail"]);
     let ask = async |method: &str, path: &str, body: &'static str| {
         let request = host.request(method, path, Some("tenant")).header("content-type", "application/json");
         answer(request.body(body)).await
@@ -207,15 +200,7 @@ async fn attention_hides_groups_whose_topics_are_out_of_scope() {
     causes.report(Subject::Group("stock".into()), Cause::new("no_owner", "nobody owns it").at_once());
     let host = Host::start(world, &[("ops", Role::Operator, None)]).await;
     let ops = answer(host.request("GET", "/v1/overview", Some("ops"))).await.1;
-    let tenant = TokenSpec {
-        name: "tenant".into(),
-        role: Role::Viewer,
-        secret: "tenant-secret".into(),
-        topics: Some(vec!["order".into()]),
-        groups: None,
-        sources: None,
-    };
-    host.auth.replace(vec![tenant]);
+    host.limit_to_topics(Role::Viewer, &["order"]);
     let scoped = answer(host.request("GET", "/v1/overview", Some("tenant"))).await.1;
     let stopped = |overview: &Value| {
         let entries = overview["attention"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "stopped");

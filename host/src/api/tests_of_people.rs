@@ -307,14 +307,7 @@ async fn the_end_of_a_page_tells_nothing_of_what_is_out_of_scope() {
     let deliveries =
         vec![row("secret", 9, "theirs"), row("order", 8, "ours"), row("secret", 7, "theirs"), row("secret", 6, "ours")];
     let host = guarded_with(World { dead_letters: deliveries.clone(), deliveries, ..world() }).await;
-    host.auth.replace(vec![TokenSpec {
-        name: "tenant".into(),
-        role: Role::Viewer,
-        secret: "tenant-secret".into(),
-        topics: Some(vec!["order".into()]),
-        groups: None,
-        sources: None,
-    }]);
+    host.limit_to_topics(Role::Viewer, &["order"]);
     for (path, wanted) in [
         ("/v1/deliveries?limit=1", 1),
         ("/v1/deliveries?limit=1&key=ours", 1),
