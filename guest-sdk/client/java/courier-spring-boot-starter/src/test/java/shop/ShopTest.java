@@ -6,7 +6,6 @@ import static org.assertj.core.api.Assertions.assertThatThrownBy;
 import com.fasterxml.jackson.databind.JsonNode;
 import dev.courier.InvalidMessageException;
 import dev.courier.spring.FakeHost;
-import dev.courier.testing.Postgres;
 import java.util.Date;
 import java.util.List;
 import org.junit.jupiter.api.AfterAll;
@@ -31,9 +30,7 @@ class ShopTest {
 
     @DynamicPropertySource
     static void servers(DynamicPropertyRegistry registry) {
-        Postgres.Database database = Postgres.shared().createDatabase();
-        registry.add("spring.datasource.url", database::jdbcUrl);
-        registry.add("courier.url", HOST::url);
+        HOST.register(registry);
     }
 
     @AfterAll

@@ -7,7 +7,6 @@ import dev.courier.Event;
 import dev.courier.EventPublisher;
 import dev.courier.PrimaryKey;
 import dev.courier.Topic;
-import dev.courier.testing.Postgres;
 import jakarta.persistence.Entity;
 import jakarta.persistence.EntityListeners;
 import jakarta.persistence.EntityManager;
@@ -101,9 +100,7 @@ class CommitFlushTest {
 
     @DynamicPropertySource
     static void servers(DynamicPropertyRegistry registry) {
-        Postgres.Database database = Postgres.shared().createDatabase();
-        registry.add("spring.datasource.url", database::jdbcUrl);
-        registry.add("courier.url", HOST::url);
+        HOST.register(registry);
     }
 
     @AfterAll

@@ -4,6 +4,7 @@ import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import com.sun.net.httpserver.HttpServer;
 import dev.courier.WebhookSignature;
+import dev.courier.testing.Postgres;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.net.InetAddress;
@@ -20,6 +21,7 @@ import java.time.Duration;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CopyOnWriteArrayList;
+import org.springframework.test.context.DynamicPropertyRegistry;
 
 /** Stands where the host does: takes what is published, and calls handlers as http-push does. */
 public final class FakeHost implements AutoCloseable {
@@ -65,6 +67,13 @@ public final class FakeHost implements AutoCloseable {
     /** Where it listens. */
     public String url() {
         return "http://127.0.0.1:" + server.getAddress().getPort();
+    }
+
+    /** Names this host and a database of its own in the properties of an application. */
+    public void register(DynamicPropertyRegistry registry) {
+        Postgres.Database database = Postgres.shared().createDatabase();
+        registry.add("spring.datasource.url", database::jdbcUrl);
+        registry.add("courier.url", this::url);
     }
 
     /** What was published since the last {@link #forget}. */

@@ -66,9 +66,7 @@ class OutboxTransactionTest {
 
     @DynamicPropertySource
     static void servers(DynamicPropertyRegistry registry) {
-        Postgres.Database database = Postgres.shared().createDatabase();
-        registry.add("spring.datasource.url", database::jdbcUrl);
-        registry.add("courier.url", HOST::url);
+        HOST.register(registry);
     }
 
     @AfterAll
