@@ -14,10 +14,10 @@ pub trait OutboundStore: Send + Sync + 'static {
     async fn topics_with_outbound(&self) -> Result<Vec<String>, StoreError>;
 
     /// Reads the first rows of the leased shards in the order of their ids, at most
-    /// `limit` in all, and of each partition that is tried with one row the first
-    /// besides. A row that is not returned now hides those behind it that have the
-    /// same topic and key: one that is not due yet (`held_until` lies in the future),
-    /// and what `left_out` names.
+    /// `limit` in all, and besides the first row of each partition that is tried with one
+    /// row. A row that is not due yet (`held_until` lies in the future) is not returned, nor
+    /// are the rows that `left_out` names; each of them hides the rows behind it that have
+    /// the same topic and key.
     async fn outbound(
         &self,
         shards: &[(i32, i64)],

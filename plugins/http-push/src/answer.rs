@@ -69,7 +69,7 @@ pub enum OfItems {
     Unmatched(String),
 }
 
-/// Reads the results in a 2xx answer to a batch of so many items.
+/// Reads the results in a 2xx answer to a batch of `items` messages.
 pub fn of_items(answer: &HttpResponse, items: usize) -> OfItems {
     if media_type(answer) != JSON || answer.body.trim_ascii_start().first() != Some(&b'[') {
         return OfItems::Absent;

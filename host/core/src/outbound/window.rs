@@ -228,7 +228,7 @@ mod tests {
         assert!(window.is_alone());
         window.handed_over(1_000);
         assert!(!window.is_alone());
-        // The one that is left was in a batch with the other.
+        // The record that is left was in a batch with the refused one.
         window.delivered(at(1), 1_000, Delivery::Refused);
         assert!(!window.is_alone());
         window.delivered(at(1), 1_000, Delivery::Refused);

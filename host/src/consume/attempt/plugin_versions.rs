@@ -374,6 +374,7 @@ mod tests {
         let why = altered("p", &digest, &engine::digest(b"another")).unwrap();
         assert!(why.contains(&digest) && why.contains("is not what the store returns"), "{why}");
     }
+
     fn version(plugin: &str, wasm: &'static [u8]) -> NewVersion {
         NewVersion {
             plugin: plugin.to_owned(),

@@ -96,7 +96,7 @@ pub(in crate::consume) struct WantedRecord {
     pub offset: Offset,
     /// The attempts that the machine knows.
     pub attempts: Attempts,
-    /// Calls it back; none for one that is given up already.
+    /// Recalls the delivery; `None` if a person has given it up already.
     pub recall: Option<CancellationToken>,
 }
 

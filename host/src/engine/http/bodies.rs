@@ -37,7 +37,7 @@ pub(super) struct TakenBody {
 pub(super) struct HttpBodyMemory(Arc<Semaphore>);
 
 impl HttpBodyMemory {
-    /// The memory of a binding that makes so many attempts at the same time.
+    /// The memory of a binding that makes at most `concurrency` attempts at a time.
     pub fn new(concurrency: usize) -> Self {
         let bytes = concurrency.saturating_mul(MAX_HTTP_WHOLE_BYTES).max(MAX_HTTP_BODIES_BYTES);
         Self(Arc::new(Semaphore::new((bytes / HTTP_PIECE_BYTES).min(Semaphore::MAX_PERMITS))))

@@ -133,11 +133,7 @@ fn too_much() -> String {
 /// `left` to the attempt. A host that is off answers nothing at all: the guest must be told
 /// while it can still say `unavailable`, or the attempt ends as one that took too long.
 fn connect_in_time(options: Option<RequestOptions>, left: Duration) -> RequestOptions {
-    let options = options.unwrap_or(RequestOptions {
-        connect_timeout: None,
-        first_byte_timeout: None,
-        between_bytes_timeout: None,
-    });
+    let options = options.unwrap_or_default();
     let connect = options.connect_timeout.map_or(left / 2, |asked| asked.min(left / 2));
     RequestOptions { connect_timeout: Some(connect), ..options }
 }
@@ -163,8 +159,7 @@ mod tests {
         let connect = |asked: Option<u64>| {
             let options = asked.map(|asked| RequestOptions {
                 connect_timeout: Some(Duration::from_secs(asked)),
-                first_byte_timeout: None,
-                between_bytes_timeout: None,
+                ..RequestOptions::default()
             });
             connect_in_time(options, Duration::from_secs(4)).connect_timeout.unwrap().as_secs()
         };

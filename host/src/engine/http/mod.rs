@@ -118,11 +118,7 @@ impl HttpOut {
         // The client sets these headers: from the URL that was judged, and from the
         // body that is sent.
         parts.headers.remove(HOST);
-        let asked = options.unwrap_or(RequestOptions {
-            connect_timeout: None,
-            first_byte_timeout: None,
-            between_bytes_timeout: None,
-        });
+        let asked = options.unwrap_or_default();
         let first_byte = asked.first_byte_timeout.unwrap_or(HTTP_FIRST_BYTE_WITHIN).min(HTTP_FIRST_BYTE_WITHIN);
         // Less than the time for the answer: that nothing was sent is told apart from a
         // server that is slow.

@@ -262,11 +262,7 @@ async fn a_machine_that_is_off_is_told_apart_from_one_that_is_slow() {
         queue.push(connected.unwrap());
     }
     let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let within = RequestOptions {
-        connect_timeout: None,
-        first_byte_timeout: Some(Duration::from_millis(200)),
-        between_bytes_timeout: None,
-    };
+    let within = RequestOptions { first_byte_timeout: Some(Duration::from_millis(200)), ..RequestOptions::default() };
     for (address, is_off) in [(address, true), (slow.local_addr().unwrap(), false)] {
         let out = out(&[("127.0.0.1", address.port())], false);
         let url = HttpOut::admit(Some(&out), "stock", &format!("http://{address}/")).unwrap();

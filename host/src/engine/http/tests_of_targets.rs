@@ -166,11 +166,7 @@ fn named(rules: HttpRules, names: impl Fn(&str) -> Vec<IpAddr> + Send + Sync + '
 async fn ask(out: &HttpOut, url: &str) -> Result<u16, String> {
     let url = HttpOut::admit(Some(out), "stock", url)?;
     let empty = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
-    let short = RequestOptions {
-        connect_timeout: Some(Duration::from_millis(500)),
-        first_byte_timeout: None,
-        between_bytes_timeout: None,
-    };
+    let short = RequestOptions { connect_timeout: Some(Duration::from_millis(500)), ..RequestOptions::default() };
     out.send(url, empty, Some(short)).await.map(|answer| answer.status().as_u16()).map_err(|error| error.to_string())
 }
 
