@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 
 use super::columns::PgRowExt;
 use super::error::at_statement;
-use super::settle_open::{Deltas, expect};
+use super::settle_open::{Deltas, count_open_rows, expect};
 use super::settle_rows::PartPosition;
 use super::words::{KnownWords, number};
 use super::{PostgresStore, bounded, commit};
@@ -80,16 +80,17 @@ impl SetColumns {
 
     /// Inserts them, and returns how many of their deliveries have an open row.
     async fn insert(&self, tx: &mut PgConnection, compacted: bool) -> Result<i64, StoreError> {
-        sqlx::query(
+        sqlx::query(concat!(
             "WITH written AS (
                  INSERT INTO handled_set (position_id, first_offset, last_offset, from_at, to_at, group_id, node_id,
                      version_id, deliveries, runs, compacted)
                  SELECT s.*, $13 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
                      $6::integer[], $7::integer[], $8::integer[], $9::integer[], $10::bytea[]) AS s
              )
-             SELECT count(*) AS open FROM unnest($11::bigint[], $12::bigint[]) AS f (position_id, record_offset)
-             JOIN open_delivery o ON o.position_id = f.position_id AND o.record_offset = f.record_offset",
-        )
+             SELECT ",
+            count_open_rows!("$1::bigint[], $2::bigint[], $3::bigint[]", "$11::bigint[], $12::bigint[]"),
+            " AS open"
+        ))
         .bind(&self.position)
         .bind(&self.first)
         .bind(&self.last)

@@ -19,7 +19,7 @@ use sqlx::postgres::PgConnection;
 use super::columns::PgRowExt;
 use super::error::at_statement;
 use super::handled_sets::{self, SetColumns};
-use super::settle_open::{self, Class, DeltaColumns, Deltas, expect};
+use super::settle_open::{self, Class, DeltaColumns, Deltas, count_open_rows, expect};
 use super::settle_rows::{AttemptColumns, FinalColumns, OpenColumns, OutboundColumns, PartPosition};
 use super::troubles::DeadLetters;
 use super::words::KnownWords;
@@ -219,8 +219,9 @@ async fn insert_attempts(tx: &mut PgConnection, rows: &AttemptColumns<'_>) -> Re
     rows.bind(sqlx::query(
         "INSERT INTO attempt (position_id, record_offset, number, node_id, version_id, started_at, finished_at, verdict,
              counted, reason, fingerprint, log)
-         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::integer[], $5::integer[], $6::bigint[],
-             $7::bigint[], $8::smallint[], $9::boolean[], $10::text[], $11::text[], $12::text[])",
+         SELECT unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::integer[]), unnest($4::integer[]),
+             unnest($5::integer[]), unnest($6::bigint[]), unnest($7::bigint[]), unnest($8::smallint[]),
+             unnest($9::boolean[]), unnest($10::text[]), unnest($11::text[]), unnest($12::text[])",
     ))
     .execute(tx)
     .await
@@ -259,20 +260,26 @@ async fn write_state(tx: &mut PgConnection, writes: &BTreeMap<(i32, &str), Optio
 ///
 /// All parts of the statement see the tables as they were before it, as the check for open
 /// rows that must not exist needs.
+///
+/// The final rows come from `unnest` in the select list. In `FROM` the server would store
+/// all rows once before it inserts them, which costs a fifth of the insertion.
 async fn finish(tx: &mut PgConnection, batch: &Batch<'_>, deltas: &Deltas, node: i32) -> Result<(), StoreError> {
     let (ids, nexts): (Vec<i64>, Vec<i64>) = batch.next.iter().unzip();
+    let (range_of, first, last) = batch.finished.ranges();
     let DeltaColumns { group, sums: [handled, failed, waiting, push_fail, retrying, held] } = deltas.columns();
     let row = batch
         .finished
-        .bind(sqlx::query(
+        .bind(sqlx::query(concat!(
             "WITH written AS (
                  INSERT INTO delivery (position_id, record_offset, record_time, received_at, started_at, settled_at,
                      day, group_id, node_id, version_id, number, counted, state, verdict, message_id, key, type_name,
                      reason, fingerprint, record, source_hash)
-                 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
-                     $6::bigint[], $7::integer[], $8::integer[], $9::integer[], $10::integer[], $11::integer[],
-                     $12::integer[], $13::smallint[], $14::smallint[], $15::text[], $16::bytea[], $17::text[],
-                     $18::text[], $19::text[], $20::bytea[], $21::bigint[])
+                 SELECT unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::bigint[]), unnest($4::bigint[]),
+                     unnest($5::bigint[]), unnest($6::bigint[]), unnest($7::integer[]), unnest($8::integer[]),
+                     unnest($9::integer[]), unnest($10::integer[]), unnest($11::integer[]), unnest($12::integer[]),
+                     unnest($13::smallint[]), unnest($14::smallint[]), unnest($15::text[]), unnest($16::bytea[]),
+                     unnest($17::text[]), unnest($18::text[]), unnest($19::text[]), unnest($20::bytea[]),
+                     unnest($21::bigint[])
              ), moved AS (
                  UPDATE position p SET next = greatest(p.next, m.next) FROM unnest($22::bigint[], $23::bigint[]) AS m (id, next)
                  WHERE p.id = m.id RETURNING 1
@@ -287,11 +294,9 @@ async fn finish(tx: &mut PgConnection, batch: &Batch<'_>, deltas: &Deltas, node:
                      waiting = c.waiting + excluded.waiting, push_fail = c.push_fail + excluded.push_fail,
                      retrying = c.retrying + excluded.retrying, held = c.held + excluded.held
              )
-             SELECT (SELECT count(*) FROM moved), (
-                 SELECT count(*) FROM unnest($1::bigint[], $2::bigint[]) AS f (position_id, record_offset)
-                 JOIN open_delivery o ON o.position_id = f.position_id AND o.record_offset = f.record_offset
-             )",
-        ))
+             SELECT (SELECT count(*) FROM moved), ",
+            count_open_rows!("$32::bigint[], $33::bigint[], $34::bigint[]", "$1::bigint[], $2::bigint[]")
+        )))
         .bind(&ids)
         .bind(&nexts)
         .bind(node)
@@ -302,6 +307,9 @@ async fn finish(tx: &mut PgConnection, batch: &Batch<'_>, deltas: &Deltas, node:
         .bind(push_fail)
         .bind(retrying)
         .bind(held)
+        .bind(&range_of)
+        .bind(&first)
+        .bind(&last)
         .fetch_one(tx)
         .await
         .map_err(at_statement)?;

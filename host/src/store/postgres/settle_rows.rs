@@ -5,6 +5,7 @@
 //! statements of [`super::settle`] and [`super::settle_open`].
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use sqlx::Postgres;
 use sqlx::postgres::PgArguments;
@@ -80,6 +81,16 @@ impl<'a> FinalColumns<'a> {
         self.record.push(record);
         self.source_hash.push(row.source_hash.map(|hash| hash.0));
         Ok(())
+    }
+
+    /// The positions, and the first and last offset in each.
+    pub(super) fn ranges(&self) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
+        let mut ranges = BTreeMap::new();
+        for (&position, &offset) in self.position.iter().zip(&self.offset) {
+            let (first, last) = ranges.entry(position).or_insert((offset, offset));
+            (*first, *last) = (offset.min(*first), offset.max(*last));
+        }
+        ranges.into_iter().map(|(position, (first, last))| (position, first, last)).collect()
     }
 
     pub(super) fn len(&self) -> usize {
