@@ -10,7 +10,6 @@ use super::groups::RunningGroups;
 use crate::causes::CauseView;
 use crate::config::{Binding, GroupStart, Isolation, Ordering, Trace, show_duration};
 use crate::consume::attempt::binding::{BoundPlugin, RunningBinding};
-use crate::engine::builtin::shown_version;
 use crate::rfc3339;
 
 /// A binding, as the API shows it.
@@ -190,7 +189,7 @@ impl BindingView {
 fn policy(bound: &RunningBinding) -> PolicyView {
     let binding = &bound.binding;
     let version = match &*bound.plugin.borrow() {
-        BoundPlugin::Ready(prepared) => Some(shown_version(&prepared.digest).into_owned()),
+        BoundPlugin::Ready(prepared) => Some(prepared.version.to_string()),
         BoundPlugin::Missing(..) => None,
     };
     PolicyView {

@@ -13,6 +13,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 
 use super::artefacts::Artefacts;
+use super::builtin::shown_version;
 use super::clock::{Ticker, TickerHandle};
 use super::compile::{CompileFailure, compile};
 use super::component::{Inspection, RefusedUpload, World, inspect};
@@ -86,6 +87,8 @@ struct Allocator {
 pub struct Prepared {
     /// `sha256:` and 64 hexadecimal digits.
     pub digest: String,
+    /// The version to show for it ([`shown_version`]), shared by all its attempts.
+    pub version: Arc<str>,
     /// The world it exports.
     pub world: World,
     /// Linked for the pool; `None` when the component's shape does not fit a slot.
@@ -107,7 +110,13 @@ impl Engine {
 impl Prepared {
     /// A version that is linked for nothing and cannot run, for tests that run none.
     pub(crate) fn unlinked(digest: &str, world: World) -> Self {
-        Self { digest: digest.to_owned(), world, pooled: None, roomy: OnceCell::new() }
+        Self {
+            digest: digest.to_owned(),
+            version: shown_version(digest).into(),
+            world,
+            pooled: None,
+            roomy: OnceCell::new(),
+        }
     }
 }
 
@@ -230,7 +239,8 @@ impl Engine {
                     (None, OnceCell::new_with(Some(inner.roomy.link(&component, world)?)))
                 }
             };
-            Ok(Prepared { digest, world, pooled, roomy })
+            let version = shown_version(&digest).into();
+            Ok(Prepared { digest, version, world, pooled, roomy })
         })
         .await?
     }

@@ -4,6 +4,7 @@
 //! A stop is never a failure: an attempt that is dropped because its partition
 //! or the host goes away is handed back and not counted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use courier_core::message::{Attempts, Kind, Message};
@@ -16,7 +17,6 @@ use super::finished::FinishedAttempt;
 use super::unavailable::as_retry;
 use crate::clock::now;
 use crate::consume::owner::message::{OwnerMessage, ReadyDelivery};
-use crate::engine::builtin::shown_version;
 use crate::engine::{AttemptInfo, Call, Ended, Outgoing, Prepared};
 use crate::publish::rules::too_many_hops;
 use crate::publish::{self, GivenUp};
@@ -111,7 +111,7 @@ impl ReadyDelivery {
             fingerprint,
             // The wait of an `unavailable` has its own bound.
             reason: reason_with_bound(ended.reason, ended.after.filter(|_| ended.verdict == Verdict::Retry)),
-            version: Some(shown_version(&version.digest).into()),
+            version: Some(Arc::clone(&version.version)),
             started_at: ended.started_at,
             finished_at: ended.finished_at,
             log: (!ended.log.is_empty()).then_some(ended.log),
