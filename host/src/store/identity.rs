@@ -3,6 +3,8 @@
 //! A message with the identity of another one repeats it. A message that differs in
 //! one of the three is another message, also under the same id.
 
+use std::cell::RefCell;
+
 use sha2::{Digest as _, Sha256};
 
 use super::{MessageRow, NewMessage, OutboundRow};
@@ -97,6 +99,19 @@ impl SourceHash {
     /// Hashes a source in the form in which the stores keep its text.
     #[must_use]
     pub fn of(source: &str) -> Self {
+        thread_local! {
+            /// The last source and its hash: most messages in a row have one source, or none.
+            static LAST: RefCell<(String, SourceHash)> = RefCell::new((String::new(), SourceHash::computed("")));
+        }
+        LAST.with_borrow_mut(|(last, hash)| {
+            if last != source {
+                (*last, *hash) = (source.to_owned(), Self::computed(source));
+            }
+            *hash
+        })
+    }
+
+    fn computed(source: &str) -> Self {
         let digest = Sha256::digest(source.replace('\0', "\u{fffd}").as_bytes());
         let (first, _) = digest.split_at(8);
         Self(first.iter().fold(0, |hash, byte| (hash << 8) | i64::from(*byte)))
