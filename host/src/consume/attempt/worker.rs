@@ -73,8 +73,8 @@ async fn permit(
     plugin: &mut watch::Receiver<BoundPlugin>,
     store_up: &mut watch::Receiver<bool>,
 ) -> Option<(ReadyDelivery, Arc<Prepared>)> {
-    let (no_more, recall) = (work.owner.no_more.clone(), work.recall.clone());
-    let recall = recall.as_ref();
+    let (owner, recall) = (Arc::clone(&work.owner), work.recall.clone());
+    let (no_more, recall) = (&owner.no_more, recall.as_ref());
     let mut has_turn = false;
     let mut waited_for_rate = false;
     loop {
@@ -93,11 +93,11 @@ async fn permit(
         }
         // No handler starts without the store: its outcome could not be kept.
         if !*store_up.borrow_and_update() {
-            unless_stopped(&no_more, recall, store_up.changed()).await;
+            unless_stopped(no_more, recall, store_up.changed()).await;
             continue;
         }
         if bound.effects_budget.is_full() {
-            unless_stopped(&no_more, recall, bound.effects_budget.room()).await;
+            unless_stopped(no_more, recall, bound.effects_budget.room()).await;
             continue;
         }
         let now = gate.borrow_and_update().clone();
@@ -105,7 +105,7 @@ async fn permit(
             Permission::Open => {}
             Permission::Probing if bound.gate.take_probe() => work.probe = true,
             Permission::Paused(_) | Permission::Full(_) | Permission::Probing => {
-                unless_stopped(&no_more, recall, gate.changed()).await;
+                unless_stopped(no_more, recall, gate.changed()).await;
                 continue;
             }
             Permission::Closed { verdict, reason } => {
@@ -125,7 +125,7 @@ async fn permit(
             }
         };
         if pace.is_held() && !has_turn {
-            has_turn = unless_stopped(&no_more, recall, pace.acquire()).await;
+            has_turn = unless_stopped(no_more, recall, pace.acquire()).await;
             // The wait may have been long: every condition is checked again.
             continue;
         }
@@ -133,7 +133,7 @@ async fn permit(
             && !has_rate
             && limiter.check().is_err()
         {
-            waited_for_rate = unless_stopped(&no_more, recall, limiter.until_ready()).await;
+            waited_for_rate = unless_stopped(no_more, recall, limiter.until_ready()).await;
             continue;
         }
         pace.begun();

@@ -213,12 +213,13 @@ impl Owner {
                 }
                 mut next = inbox.recv() => {
                     // This task holds a sender, so the inbox never closes.
+                    let now = now();
                     for _ in 0..=MAX_MAIL {
                         let Some(mail) = next.take() else { break };
-                        self.take(mail, &mut deadline);
+                        self.take(mail, now, &mut deadline);
                         next = inbox.try_recv().ok();
                     }
-                    next.into_iter().for_each(|mail| self.take(mail, &mut deadline));
+                    next.into_iter().for_each(|mail| self.take(mail, now, &mut deadline));
                 }
                 () = sleep_until(deadline) => self.step(Event::Deadline),
                 () = sleep_for(due) => self.step(Event::Due),
@@ -253,10 +254,16 @@ impl Owner {
     }
 
     fn step(&mut self, event: Event<Box<FinishedAttempt>>) {
-        self.machine.step(now(), event, &mut self.actions);
+        self.step_at(now(), event);
+    }
+
+    /// Steps the machine for one of the events that were taken together at `now`.
+    fn step_at(&mut self, now: Timestamp, event: Event<Box<FinishedAttempt>>) {
+        self.machine.step(now, event, &mut self.actions);
     }
 
     fn receive(&mut self, records: Vec<BufferedRecord>) {
+        let now = now();
         for buffered in records {
             let offset = buffered.offset;
             if let Some(types) = &self.bound.binding.types
@@ -264,7 +271,7 @@ impl Owner {
                 // The type of a record that is too large may stand in its body, which was not kept.
                 && !(buffered.record.left_out.is_some() && buffered.message().type_name.is_empty())
             {
-                self.step(Event::Skipped { offset });
+                self.step_at(now, Event::Skipped { offset });
                 continue;
             }
             let lane = LaneRule::of(&self.bound).lane_of_record(&buffered);
@@ -272,12 +279,12 @@ impl Owner {
             if self.machine.wants(offset) {
                 self.records.insert(offset, Arc::new(buffered));
             }
-            self.step(Event::Record { offset, lane, bytes });
+            self.step_at(now, Event::Record { offset, lane, bytes });
         }
         self.expected.store(self.machine.next().0, Ordering::Relaxed);
     }
 
-    fn take(&mut self, mail: OwnerMessage, deadline: &mut Option<tokio::time::Instant>) {
+    fn take(&mut self, mail: OwnerMessage, now: Timestamp, deadline: &mut Option<tokio::time::Instant>) {
         match mail {
             OwnerMessage::AttemptFinished(mut finished) => {
                 if finished.invoked {
@@ -290,7 +297,7 @@ impl Owner {
                     duplicates.decided(&finished);
                 }
                 let attempts = finished.attempts;
-                self.step(Event::AttemptFinished { offset, outcome, attempts, detail: finished });
+                self.step_at(now, Event::AttemptFinished { offset, outcome, attempts, detail: finished });
             }
             OwnerMessage::NotStarted(offset) => {
                 self.recalls.remove(&offset);
