@@ -1,8 +1,9 @@
 //! W1: from the broker to a durable status, with a handler that does nothing.
 //!
 //! Each run has two parts. On a full topic it measures the durable messages a
-//! second and the cost of each. Then it drives the contender at half of that rate
-//! and measures the time from the broker until a message's row is durable.
+//! second and the cost of each. Then it drives the contender at the rate at which
+//! broker, producer, database and contender keep the processors half busy, and
+//! measures the time from the broker until a message's row is durable.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,8 @@ use courier_tests::Store;
 
 use crate::StoreName;
 use crate::contender::{Contender, Running};
-use crate::load::{KEYS, Load, PARTITIONS, full_topic, topic};
-use crate::progress::{Progress, Used, now};
+use crate::load::{KEYS, Load, PARTITIONS, Paced, full_topic, topic};
+use crate::progress::{Progress, Used};
 use crate::stored::{Faults, Way, quantile_of, reconcile, ways};
 use crate::table::{Table, machine};
 
@@ -35,7 +36,7 @@ pub struct Common {
 pub struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// Seconds that each is driven at half of its rate; 0 leaves it out.
+    /// Seconds that each is driven at half load, and at ten messages a second; 0 leaves it out.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Bytes of a body.
@@ -50,8 +51,17 @@ const RATE_LOOK: Duration = Duration::from_millis(20);
 /// The same while latency is measured. A host's messages seem to take longer by
 /// up to this; the plain consumer prints its own times.
 const LATENCY_LOOK: Duration = Duration::from_millis(2);
-/// The first seconds of a paced run, which do not count.
-const WARM_UP: Duration = Duration::from_secs(2);
+
+/// Messages a second where there are few: nothing waits for others.
+const FEW: f64 = 10.0;
+
+/// The stages of a message's journey, as rows of the report.
+const STAGES: [(&str, fn(&Way) -> f64); 4] = [
+    ("    until it was received", |way| way.fetched),
+    ("    until its handler began", |way| way.queued),
+    ("    until its handler ended", |way| way.ran),
+    ("    until its row was durable", |way| way.settled),
+];
 
 /// Measures every size with every store.
 ///
@@ -84,17 +94,20 @@ pub struct Rate {
     faults: Faults,
 }
 
-/// Latency: the second part.
+/// Latency at a fixed rate: the second part.
 struct Pace {
     a_second: f64,
     p50_ms: f64,
     p99_ms: f64,
+    /// The p99 of each stage, in the order of [`STAGES`].
+    stages_p99_ms: [f64; 4],
     faults: Faults,
 }
 
 struct Trial {
     rate: Rate,
-    pace: Option<Pace>,
+    /// At half load, and at [`FEW`].
+    paces: Option<[Pace; 2]>,
 }
 
 async fn compare(arguments: &Arguments, full: &str, size: usize, store: Store) -> Result<()> {
@@ -108,8 +121,8 @@ async fn compare(arguments: &Arguments, full: &str, size: usize, store: Store) -
                     None
                 }
             };
-            if let Some(Trial { rate, pace }) = &trial {
-                let half = pace.as_ref().map_or_else(String::new, |pace| format!(", p99 {:.1} ms", pace.p99_ms));
+            if let Some(Trial { rate, paces }) = &trial {
+                let half = paces.as_ref().map_or_else(String::new, |[half, _]| format!(", p99 {:.1} ms", half.p99_ms));
                 eprintln!("run {run}: {}: {:.0} a second{half}", contender.name(), rate.a_second);
             }
             trials[at].push(trial);
@@ -126,14 +139,14 @@ async fn trial(contender: Contender, arguments: &Arguments, full: &str, size: us
     running.end().await?;
     let rate = rate?;
     if arguments.seconds == 0 {
-        return Ok(Trial { rate, pace: None });
+        return Ok(Trial { rate, paces: None });
     }
     let paced = topic("paced").await;
     let mut running = Running::start(contender, store, &paced).await?;
     let load = Load::new(&paced, vec![b'x'; size])?;
-    let pace = pace(&mut running, load, rate.a_second / 2.0, Duration::from_secs(arguments.seconds)).await;
+    let paces = paces(&mut running, load, rate.a_second, Duration::from_secs(arguments.seconds)).await;
     running.end().await?;
-    Ok(Trial { rate, pace: Some(pace?) })
+    Ok(Trial { rate, paces: Some(paces?) })
 }
 
 /// Measures the throughput on a full topic.
@@ -165,34 +178,50 @@ pub async fn rate(running: &mut Running, total: u64) -> Result<Rate> {
     Ok(Rate { a_second, used, messages: total as f64, peak_mib, faults })
 }
 
-/// Measures the latency at a fixed rate.
-async fn pace(running: &mut Running, mut load: Load, a_second: f64, lasting: Duration) -> Result<Pace> {
+/// Measures the latency at half load and at [`FEW`].
+async fn paces(running: &mut Running, mut load: Load, a_second: f64, lasting: Duration) -> Result<[Pace; 2]> {
     running.begin().await;
     running.joined().await;
-    let from = now() + i64::try_from(WARM_UP.as_micros()).unwrap_or_default();
+    let half;
+    (half, load) = pace(running, load, move |load| load.pace_half(a_second, lasting)).await?;
+    let (few, _) = pace(running, load, move |load| load.pace_warm(FEW, lasting)).await?;
+    Ok([half, few])
+}
+
+/// Measures the latency while `produce` produces.
+async fn pace(
+    running: &mut Running,
+    mut load: Load,
+    produce: impl FnOnce(&mut Load) -> Result<Paced> + Send + 'static,
+) -> Result<(Pace, Load)> {
     let mut producing = tokio::task::spawn_blocking(move || {
-        load.pace(a_second, WARM_UP + lasting)?;
-        anyhow::Ok(load.sent())
+        let paced = produce(&mut load)?;
+        anyhow::Ok((paced, load))
     });
     let begun = Instant::now();
-    let (mut sights, mut sent) = (Vec::new(), None);
-    loop {
+    let (mut sights, mut paced) = (Vec::new(), None);
+    let (Paced { a_second, from, sent }, load) = loop {
         sights.extend(running.look().await?);
-        match sent {
-            None if producing.is_finished() => sent = Some((&mut producing).await??),
-            Some(sent) if sights.last().is_some_and(|seen| seen.done() >= sent) => break,
-            _ => {}
+        match paced.take() {
+            None if producing.is_finished() => paced = Some((&mut producing).await??),
+            Some((done, load)) if sights.last().is_some_and(|seen| seen.done() >= done.sent) => break (done, load),
+            other => paced = other,
         }
-        if begun.elapsed() > LIMIT + lasting {
-            bail!("it had not done what was sent at {a_second:.0} a second after {:?}", begun.elapsed());
+        if begun.elapsed() > LIMIT {
+            bail!("it had not done what was sent after {:?}", begun.elapsed());
         }
         tokio::time::sleep(LATENCY_LOOK).await;
-    }
+    };
     let rows = running.rows().await?;
     let ways = ways(&rows, &sights, from);
-    let faults = reconcile(&rows, sent.unwrap_or_default(), running.invoked().await);
-    let at = |part| quantile_of(&ways, part, Way::whole).context("nothing was measured after the warm-up");
-    Ok(Pace { a_second, p50_ms: at(0.5)?, p99_ms: at(0.99)?, faults })
+    let faults = reconcile(&rows, sent, running.invoked().await);
+    let at = |part, of: fn(&Way) -> f64| quantile_of(&ways, part, of).context("nothing was measured after the warm-up");
+    let mut stages_p99_ms = [0.0; 4];
+    for (p99, (_, of)) in stages_p99_ms.iter_mut().zip(STAGES) {
+        *p99 = at(0.99, of)?;
+    }
+    let pace = Pace { a_second, p50_ms: at(0.5, Way::whole)?, p99_ms: at(0.99, Way::whole)?, stages_p99_ms, faults };
+    Ok((pace, load))
 }
 
 /// One row for each measure, one column for each contender.
@@ -201,10 +230,11 @@ fn table(trials: &[Vec<Option<Trial>>; 3], runs: usize) -> Table {
     let rates = |of: &dyn Fn(&Rate) -> f64| {
         trials.each_ref().map(|trials| trials.iter().flatten().map(|trial| of(&trial.rate)).collect())
     };
-    let paces = |of: &dyn Fn(&Pace) -> f64| {
-        trials
-            .each_ref()
-            .map(|trials| trials.iter().flatten().filter_map(|trial| trial.pace.as_ref()).map(of).collect::<Vec<_>>())
+    let paces = |number: usize, of: &dyn Fn(&Pace) -> f64| {
+        trials.each_ref().map(|trials| {
+            let paces = trials.iter().flatten().filter_map(|trial| trial.paces.as_ref());
+            paces.map(|paces| of(&paces[number])).collect::<Vec<_>>()
+        })
     };
     // Each run is compared with the plain consumer's run just before it.
     let of_plain = trials.each_ref().map(|trials_of_one| {
@@ -219,13 +249,22 @@ fn table(trials: &[Vec<Option<Trial>>; 3], runs: usize) -> Table {
     table.row("  Kafka's broker", 1, rates(&|rate| us(rate.used.broker, rate)));
     table.row("  PostgreSQL", 1, rates(&|rate| us(rate.used.database, rate)));
     table.row("peak memory of the process, MiB", 0, rates(&|rate| rate.peak_mib));
-    table.row("broker to HANDLED: p50 ms", 1, paces(&|pace| pace.p50_ms));
-    table.row("  p99 ms", 1, paces(&|pace| pace.p99_ms));
-    table.row("  at messages a second", 0, paces(&|pace| pace.a_second));
+    for (number, load) in ["half load", "few"].into_iter().enumerate() {
+        table.row(&format!("broker to HANDLED, {load}: p50"), 1, paces(number, &|pace| pace.p50_ms));
+        table.row("  p99", 1, paces(number, &|pace| pace.p99_ms));
+        for (stage, (name, _)) in STAGES.iter().enumerate() {
+            table.row(name, 1, paces(number, &|pace| pace.stages_p99_ms[stage]));
+        }
+        table.row("  at messages a second", 0, paces(number, &|pace| pace.a_second));
+    }
     let count = |of: fn(&Faults) -> u64| {
         trials.each_ref().map(|trials| {
             let all = trials.iter().flatten();
-            all.map(|one| of(&one.rate.faults) + one.pace.as_ref().map_or(0, |pace| of(&pace.faults))).sum::<u64>()
+            all.map(|one| {
+                // The second reconciles the rows of both.
+                of(&one.rate.faults) + one.paces.as_ref().map_or(0, |[_, few]| of(&few.faults))
+            })
+            .sum::<u64>()
         })
     };
     table.counts("lost, all runs", count(|faults| faults.lost));

@@ -4,10 +4,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use courier_tests::{kafka, kafka_client, unique};
+use courier_tests::{kafka, kafka_client, unique, usage};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
+
+use crate::progress::now;
 
 /// Partitions of every topic.
 pub const PARTITIONS: i32 = 8;
@@ -15,6 +17,20 @@ pub const PARTITIONS: i32 = 8;
 pub const KEYS: u64 = 1_000;
 /// Interval at which a paced producer sends records.
 const BEAT: Duration = Duration::from_millis(1);
+/// How long half of the load is looked for.
+pub const FINDING: Duration = Duration::from_secs(4);
+/// The first seconds of a paced run, which do not count.
+const WARM_UP: Duration = Duration::from_secs(2);
+
+/// A paced run, once its records were produced.
+pub struct Paced {
+    /// Records a second.
+    pub a_second: f64,
+    /// The time from which its records count, in microseconds since 1970.
+    pub from: i64,
+    /// Records handed to the client, also those that do not count.
+    pub sent: u64,
+}
 
 /// Makes a topic whose records carry the time at which the broker took them.
 pub async fn topic(prefix: &str) -> String {
@@ -148,6 +164,43 @@ impl Load {
             std::thread::sleep(BEAT);
         }
         self.flush()
+    }
+
+    /// Produces for the time `lasting` at half of the load that this machine sustains, for
+    /// a contender that had `a_second` on a full topic.
+    ///
+    /// # Errors
+    /// When Kafka takes no more.
+    pub fn pace_half(&mut self, a_second: f64, lasting: Duration) -> Result<Paced> {
+        let half = self.find_half(a_second)?;
+        self.pace_warm(half, lasting)
+    }
+
+    /// Produces for the time `lasting` after a warm-up, which does not count.
+    ///
+    /// # Errors
+    /// When Kafka takes no more.
+    pub fn pace_warm(&mut self, a_second: f64, lasting: Duration) -> Result<Paced> {
+        let from = now() + i64::try_from(WARM_UP.as_micros()).unwrap_or_default();
+        self.pace(a_second, WARM_UP + lasting)?;
+        Ok(Paced { a_second, from, sent: self.sent })
+    }
+
+    /// Finds half of the load that this machine sustains with everything on it: the rate at
+    /// which its processors are half busy, at most half of `a_second`, which a contender
+    /// had on a full topic. Producer and broker take part in the load of a paced run and
+    /// did not in that rate. Takes [`FINDING`], in which it produces.
+    ///
+    /// # Errors
+    /// When Kafka takes no more.
+    fn find_half(&mut self, a_second: f64) -> Result<f64> {
+        let half = a_second / 2.0;
+        self.pace(half, FINDING / 2)?;
+        let (busy, all) = usage::machine();
+        self.pace(half, FINDING / 2)?;
+        let (busy_then, all_then) = usage::machine();
+        let share = (busy_then - busy).as_secs_f64() / (all_then - all).as_secs_f64().max(1e-3);
+        Ok(half * (0.5 / share.max(0.5)))
     }
 
     /// Waits until the broker has everything.

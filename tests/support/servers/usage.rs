@@ -30,6 +30,19 @@ pub fn cpu_of_threads(process: u32, name: &str) -> Duration {
     in_time(of_name.map(|thread| ticks(&thread.path().join("stat").display().to_string(), 2)).sum())
 }
 
+/// Processor time of all processes of the machine since it started, and the time of all
+/// its processors.
+#[must_use]
+pub fn machine() -> (Duration, Duration) {
+    // user nice system idle iowait irq softirq steal
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().next().unwrap_or_default();
+    let times: Vec<u64> = line.split_whitespace().skip(1).take(8).filter_map(|field| field.parse().ok()).collect();
+    let idle: u64 = times.iter().skip(3).take(2).sum();
+    let all: u64 = times.iter().sum();
+    (in_time(all - idle), in_time(all))
+}
+
 /// The most resident memory that a process had so far, in bytes.
 #[must_use]
 pub fn peak_memory(process: u32) -> u64 {

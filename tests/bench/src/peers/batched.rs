@@ -13,7 +13,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message as _;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::sink::{Received, Rows, Sink};
+use super::sink::{self, Received, Rows, Sink};
 use super::work::Handler;
 use super::{Contract, tell};
 use crate::progress::{Seen, now};
@@ -55,7 +55,7 @@ pub fn parse(line: &str) -> Option<Note> {
 /// When Kafka or the store fails.
 pub async fn run(contract: &Contract) -> Result<()> {
     let Contract { topic, database, work, effects, .. } = contract;
-    let store = Sink::open(database, 1).await?;
+    let store = Sink::open(database, 1, sink::USUAL).await?;
     let handler = Handler::new(*work, effects);
     tell(handler.calls());
     println!("{OPEN}");

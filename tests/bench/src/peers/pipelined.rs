@@ -16,7 +16,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use super::sink::{Received, Rows, Sink};
+use super::sink::{self, Received, Rows, Sink};
 use super::work::{Handler, Outcome};
 use super::{Contract, tell};
 use crate::progress::now;
@@ -48,7 +48,7 @@ type Batch = Vec<Record>;
 /// # Errors
 /// When Kafka or the database fails.
 pub async fn run(contract: Contract) -> Result<()> {
-    let store = Arc::new(Sink::open(&contract.database, u32::try_from(LINES)?).await?);
+    let store = Arc::new(Sink::open(&contract.database, u32::try_from(LINES)?, sink::STREAMED).await?);
     let handler = Arc::new(Handler::new(contract.work, &contract.effects));
     tell(handler.calls());
     let consumer: Arc<BaseConsumer> = Arc::new(contract.consumer().create()?);

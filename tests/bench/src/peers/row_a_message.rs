@@ -13,7 +13,7 @@ use rdkafka::message::Message as _;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use super::sink::{Received, Rows, Sink};
+use super::sink::{self, Received, Rows, Sink};
 use super::work::Handler;
 use super::{Contract, tell};
 use crate::load::PARTITIONS;
@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// # Errors
 /// When Kafka or the database fails.
 pub async fn run(contract: Contract) -> Result<()> {
-    let store = Arc::new(Sink::open(&contract.database, PARTITIONS.unsigned_abs()).await?);
+    let store = Arc::new(Sink::open(&contract.database, PARTITIONS.unsigned_abs(), sink::USUAL).await?);
     let handler = Arc::new(Handler::new(contract.work, &contract.effects));
     tell(handler.calls());
     let contract = Arc::new(contract);

@@ -16,6 +16,14 @@ const HANDLE_FAIL: i16 = 4;
 const COLUMNS: &str = "INSERT INTO delivery (position_id, record_offset, message_id, key, state, reason, record_time, \
                        received_at, started_at, settled_at) ";
 
+/// The arrays of a statement as rows, as the guides of PostgreSQL and sqlx have it.
+pub const USUAL: &str = "SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], $5::smallint[], \
+                         $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])";
+/// The same without a store for the rows in between, which is how the host writes them.
+pub const STREAMED: &str = "SELECT unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::text[]), \
+                            unnest($4::bytea[]), unnest($5::smallint[]), unnest($6::text[]), unnest($7::bigint[]), \
+                            unnest($8::bigint[]), unnest($9::bigint[]), unnest($10::bigint[])";
+
 /// A record's part of its row.
 #[derive(Debug)]
 pub struct Received<'a> {
@@ -63,14 +71,15 @@ impl Rows {
 
 /// The database.
 pub enum Sink {
-    Postgres(PgPool),
+    /// With [`USUAL`] or [`STREAMED`].
+    Postgres(PgPool, &'static str),
     Sqlite(SqlitePool),
 }
 
 impl Sink {
     /// Opens a database with this number of connections, and makes its table if
-    /// it is missing.
-    pub async fn open(url: &str, connections: u32) -> Result<Self> {
+    /// it is missing. PostgreSQL makes rows of arrays by `arrays`.
+    pub async fn open(url: &str, connections: u32, arrays: &'static str) -> Result<Self> {
         if url.starts_with("sqlite:") {
             let options: SqliteConnectOptions = url.parse()?;
             let options = options
@@ -83,19 +92,14 @@ impl Sink {
         }
         let pool = PgPoolOptions::new().max_connections(connections).connect(url).await?;
         sqlx::raw_sql(SCHEMA).execute(&pool).await?;
-        Ok(Self::Postgres(pool))
+        Ok(Self::Postgres(pool, arrays))
     }
 
     /// Makes rows durable; a row that exists already stays unchanged.
     pub async fn write(&self, rows: Rows) -> Result<()> {
         match self {
-            Self::Postgres(pool) => {
-                let sql = format!(
-                    "{COLUMNS} SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], \
-                     $5::smallint[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[]) \
-                     ON CONFLICT DO NOTHING"
-                );
-                sqlx::query(AssertSqlSafe(sql))
+            Self::Postgres(pool, arrays) => {
+                sqlx::query(AssertSqlSafe(format!("{COLUMNS} {arrays} ON CONFLICT DO NOTHING")))
                     .bind(rows.partitions)
                     .bind(rows.offsets)
                     .bind(rows.ids)

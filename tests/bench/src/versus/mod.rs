@@ -41,7 +41,7 @@ pub struct Arguments {
     /// Seconds after which a run is cut; its rate is computed up to then.
     #[arg(long, default_value_t = 60)]
     limit: u64,
-    /// Seconds for which each is driven at half of its own rate; 0 skips this.
+    /// Seconds for which each is driven at half load; 0 skips this.
     #[arg(long, default_value_t = 8)]
     paced: u64,
     /// Bytes of a body.
@@ -119,7 +119,7 @@ struct Plan {
     bytes: usize,
     messages: u64,
     limit: Duration,
-    /// Duration of the part at half of its rate, after the full topic; only in W1.
+    /// Duration of the part at half load, after the full topic; only in W1.
     paced: Duration,
 }
 

@@ -141,7 +141,7 @@ fn table(plan: Plan, cells: &[Cell]) -> String {
         columns.extend(["own CPU µs", "PostgreSQL µs", "broker µs", "peak MiB"]);
     }
     if latency {
-        columns.extend(["p50 ms at half load", "p99 ms"]);
+        columns.extend(["p50 ms at half load", "p99 ms", "at messages/s"]);
     }
     columns.extend(["lost", "again", "inverted", "cut", "failed"]);
     let mut text = row(&columns.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
@@ -167,6 +167,7 @@ fn table(plan: Plan, cells: &[Cell]) -> String {
             values.extend([
                 cell.cell(1, |run| Some(run.half_load?.p50_ms)),
                 cell.cell(1, |run| Some(run.half_load?.p99_ms)),
+                cell.cell(0, |run| Some(run.half_load?.a_second)),
             ]);
         }
         values.extend([

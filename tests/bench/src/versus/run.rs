@@ -12,10 +12,9 @@ use super::effects::Effects;
 use super::outcome::{HANDLED, Middle, inverted, latency, lost, rows};
 use super::watch::{Usage, Watch};
 use super::{Plan, Workload};
-use crate::load::{Load, topic};
+use crate::load::{Load, Paced, topic};
 use crate::peers::{ATTEMPTS, Contract};
 use crate::processors::Processors;
-use crate::progress::now;
 use crate::stored::Stored;
 
 /// Interval between two reads of a contender's progress.
@@ -29,8 +28,6 @@ const LAST_WORD: Duration = Duration::from_millis(1_200);
 const JOIN_LIMIT: Duration = Duration::from_secs(120);
 /// Time limit for the rows of a paced run, after its last record.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
-/// The first seconds of a paced run, which do not count.
-const WARM_UP: Duration = Duration::from_secs(3);
 
 /// The result of a run.
 #[derive(Clone, Debug)]
@@ -44,7 +41,7 @@ pub struct Measured {
     pub broker_us: f64,
     pub database_us: f64,
     pub peak_mib: f64,
-    /// Latency from the broker to a durable row, at half of its rate.
+    /// Latency from the broker to a durable row, at half load.
     pub half_load: Option<HalfLoad>,
     /// Whether the run was cut before its end.
     pub cut: bool,
@@ -75,8 +72,7 @@ impl fmt::Display for Measured {
     }
 }
 
-/// Runs a contender through a full topic and, in W1, at half of the measured
-/// rate.
+/// Runs a contender through a full topic and, in W1, at half load.
 ///
 /// # Errors
 /// When it cannot be started, ends, or has no rate.
@@ -88,7 +84,7 @@ pub async fn run(contender: &'static Contender, plan: Plan, full: &str, own: Opt
     if !plan.paced.is_zero() {
         let paced = topic("paced").await;
         let mut trial = Trial::start(contender, plan, &paced, own).await?;
-        let half = trial.paced(plan, measured.a_second / 2.0).await;
+        let half = trial.paced(plan, measured.a_second).await;
         trial.end().await?;
         measured.half_load = Some(half?);
     }
@@ -236,17 +232,12 @@ impl Trial {
         })
     }
 
-    /// Measures the latency at a fixed rate.
+    /// Measures the latency at half load, for a contender that had `a_second` on a full topic.
     async fn paced(&mut self, plan: Plan, a_second: f64) -> Result<HalfLoad> {
         self.joined().await?;
         let mut load = Load::of_orders(&self.topic, plan.bytes)?;
-        let since = now() + i64::try_from(WARM_UP.as_micros()).unwrap_or_default();
-        let lasting = WARM_UP + plan.paced;
-        let producing = tokio::task::spawn_blocking(move || {
-            load.pace(a_second, lasting)?;
-            anyhow::Ok(load.sent())
-        });
-        let sent = producing.await??;
+        let producing = tokio::task::spawn_blocking(move || load.pace_half(a_second, plan.paced));
+        let Paced { a_second, from, sent } = producing.await??;
         let ended = Instant::now();
         while !self.is_done(sent).await? {
             self.running.check()?;
@@ -256,7 +247,7 @@ impl Trial {
             tokio::time::sleep(LOOK).await;
         }
         let rows = rows(&self.pool, self.contender, &self.group, &self.topic).await?;
-        let (p50_ms, p99_ms) = latency(&rows, since).context("nothing was measured after the warm-up")?;
+        let (p50_ms, p99_ms) = latency(&rows, from).context("nothing was measured after the warm-up")?;
         Ok(HalfLoad { a_second, p50_ms, p99_ms })
     }
 
