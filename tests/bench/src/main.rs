@@ -5,14 +5,16 @@
 //! [`journey`] is W1 on either store against the plain consumer: a topic filled
 //! before, a fresh group for each run, the contenders ([`contender`]) in turn
 //! (A B A B ..) on one machine, and ratios between them. [`fairness`] measures a
-//! group's latency beside a group that misbehaves, [`push`] services as handlers, [`indexes`] the cost of the
-//! lists' indexes, [`call`] the engine alone, [`parts`] the pure parts alone,
-//! [`lists`] the API over a full store. Figures are medians with their spread;
+//! group's latency beside a group that misbehaves, [`push`] services as handlers,
+//! [`idle`] a host without messages, [`indexes`] the cost of the lists' indexes,
+//! [`call`] the engine alone, [`parts`] the pure parts alone, [`lists`] the API over a
+//! full store. Figures are medians with their spread;
 //! only `parts --instructions` can fail.
 
 mod call;
 mod contender;
 mod fairness;
+mod idle;
 mod indexes;
 mod journey;
 mod lists;
@@ -42,6 +44,8 @@ enum Benchmark {
     Journey(journey::Arguments),
     /// Latency of a group's messages beside a group that misbehaves.
     Fairness(fairness::Arguments),
+    /// Processor time, threads and memory of a host that has nothing to do.
+    Idle(idle::Arguments),
     /// Cost of the console's list indexes for the journey.
     Indexes(journey::Common),
     /// CPU time of one call of a handler that does nothing.
@@ -94,6 +98,7 @@ async fn main() -> anyhow::Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Journey(arguments) => journey::run(&arguments).await,
         Benchmark::Fairness(arguments) => fairness::run(&arguments).await,
+        Benchmark::Idle(arguments) => idle::run(&arguments).await,
         Benchmark::Indexes(arguments) => indexes::run(&arguments).await,
         Benchmark::Call(arguments) => call::run(&arguments).await,
         Benchmark::Lists(arguments) => lists::run(&arguments).await,

@@ -57,6 +57,12 @@ pub fn status_bytes(process: u32, name: &str) -> u64 {
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) * 1024
 }
 
+/// Number of threads of a process.
+#[must_use]
+pub fn threads(process: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/task")).map_or(0, |threads| threads.flatten().count())
+}
+
 /// The sum of the first `count` of utime, stime, cutime and cstime: the fields
 /// 14 to 17, counted after the command in parentheses.
 fn ticks(stat: &str, count: usize) -> u64 {

@@ -27,8 +27,8 @@ pub struct Contender {
 
 #[derive(Clone, Copy, Debug)]
 enum Program {
-    /// Courier with this isolation.
-    Courier(&'static str),
+    /// Courier with this isolation and this `trace`.
+    Courier(&'static str, Trace),
     /// A peer in this program.
     Rust(&'static str),
     /// A main class of `peers/java`.
@@ -39,12 +39,32 @@ enum Program {
     Python,
 }
 
+/// What a group of Courier keeps of a message that was handled at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trace {
+    /// A row, as every peer does.
+    All,
+    /// A bit: `trace = "failures"`.
+    Failures,
+}
+
+impl Trace {
+    fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Failures => "failures",
+        }
+    }
+}
+
 use Workload::{W1, W3, W4};
 
 /// All contenders, Courier first.
-pub const CONTENDERS: [Contender; 12] = [
-    of("courier-reused", "Courier, reused sandbox", Program::Courier("instance"), &[]),
-    of("courier-fresh", "Courier, fresh sandbox a message", Program::Courier("message"), &[]),
+pub const CONTENDERS: [Contender; 14] = [
+    of("courier-reused", "Courier, reused sandbox", Program::Courier("instance", Trace::All), &[]),
+    of("courier-fresh", "Courier, fresh sandbox a message", Program::Courier("message", Trace::All), &[]),
+    of("failures-reused", "Courier, reused, a bit a message", Program::Courier("instance", Trace::Failures), &[]),
+    of("failures-fresh", "Courier, fresh, a bit a message", Program::Courier("message", Trace::Failures), &[]),
     of("rust-batched", "Rust, rdkafka + sqlx, one loop, batched", Program::Rust("batched"), &[(W1, 1.0)]),
     of("rust-pipelined", "Rust, the same pipelined (the ceiling)", Program::Rust("pipelined"), &[(W1, 0.7)]),
     of("rust-row", "Rust, rdkafka + sqlx, a row a message", Program::Rust("row-a-message"), &[(W1, 50.0)]),
@@ -78,7 +98,13 @@ impl Contender {
     /// Whether it is Courier itself.
     #[must_use]
     pub fn is_courier(&self) -> bool {
-        matches!(self.program, Program::Courier(_))
+        matches!(self.program, Program::Courier(..))
+    }
+
+    /// Whether it keeps a row of each message, with its key and its times.
+    #[must_use]
+    pub fn keeps_rows(&self) -> bool {
+        !matches!(self.program, Program::Courier(_, Trace::Failures))
     }
 
     /// Starts it.
@@ -89,8 +115,8 @@ impl Contender {
         let directory = run_directory()?.join(&contract.group);
         std::fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let mut running = Running { process: None, host: None, directory, program: self.program, contract };
-        if let Program::Courier(isolation) = self.program {
-            running.host = Some(Box::new(host(isolation, &running.contract).await?));
+        if let Program::Courier(isolation, trace) = self.program {
+            running.host = Some(Box::new(host(isolation, trace, &running.contract).await?));
         } else {
             running.spawn()?;
         }
@@ -100,7 +126,7 @@ impl Contender {
 
 /// A host with a handler that does the work. The handler is activated only once
 /// it is compiled, as a handler in production is.
-async fn host(isolation: &str, contract: &Contract) -> Result<Host> {
+async fn host(isolation: &str, trace: Trace, contract: &Contract) -> Result<Host> {
     let Contract { topic, group, database, work, effects, .. } = contract;
     // Without work the smallest component is used, to match the native handler.
     let plugin = if *work == crate::peers::Work::None { "noop" } else { "workload" };
@@ -108,8 +134,9 @@ async fn host(isolation: &str, contract: &Contract) -> Result<Host> {
     let allowed = effects.strip_prefix("http://").unwrap_or("127.0.0.1:9");
     let binding = format!(
         "group = \"{group}\"\ntopics = [\"{topic}\"]\nplugin = \"{plugin}\"\nisolation = \"{isolation}\"\n\
-         [binding.retry]\nmax_attempts = {ATTEMPTS}\ninitial = \"{wait}ms\"\nmultiplier = 1\njitter = 0\n\
+         trace = \"{}\"\n[binding.retry]\nmax_attempts = {ATTEMPTS}\ninitial = \"{wait}ms\"\nmultiplier = 1\njitter = 0\n\
          [binding.config]\nwork = \"{}\"\neffects = \"{effects}\"\n[binding.http]\nallow = [\"{allowed}\"]",
+        trace.word(),
         work.name()
     );
     let host = Host::builder(group).store_url(database).binding(&binding).start().await;
@@ -208,7 +235,7 @@ fn command(program: Program) -> Result<Command> {
         Ok(file)
     };
     let mut command = match program {
-        Program::Courier(_) => unreachable!("a host is started by its own builder"),
+        Program::Courier(..) => unreachable!("a host is started by its own builder"),
         Program::Rust(name) => {
             let mut command = Command::new(std::env::current_exe().context("cannot tell where this program is")?);
             command.args(["peer", name]);

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 
 use anyhow::{Context as _, Result};
+use courier_core::message::Offset;
+use courier_core::offset_runs::OffsetRuns;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::contender::Contender;
@@ -14,7 +16,8 @@ pub const HANDLED: i16 = 5;
 /// a group, warming up and the last messages would distort the throughput.
 const EDGE: f64 = 0.1;
 
-/// A final row.
+/// A final row, or what is known of a message that has only a bit: its key and its
+/// times are empty then.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub partition: i64,
@@ -57,7 +60,41 @@ pub async fn rows(pool: &PgPool, contender: &Contender, group: &str, topic: &str
         started_at,
         durable_at,
     };
-    Ok(rows.into_iter().map(row).collect())
+    let mut rows: Vec<Row> = rows.into_iter().map(row).collect();
+    if !contender.keeps_rows() {
+        rows.extend(bits(pool, group, topic).await?);
+        rows.sort_by_key(|row| (row.partition, row.offset));
+    }
+    Ok(rows)
+}
+
+/// The messages of a group that have only a bit.
+async fn bits(pool: &PgPool, group: &str, topic: &str) -> Result<Vec<Row>> {
+    let segments: Vec<(i64, i64, Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT p.partition::bigint, s.first_offset, s.runs,
+             (extract(epoch FROM pg_xact_commit_timestamp(s.xmin)) * 1000000)::bigint
+         FROM handled_set s JOIN position p ON p.id = s.position_id JOIN consumer_group g ON g.id = p.group_id
+         WHERE g.name = $1 AND p.topic = $2",
+    )
+    .bind(group)
+    .bind(topic)
+    .fetch_all(pool)
+    .await
+    .context("cannot read handled sets")?;
+    let mut rows = Vec::new();
+    for (partition, first, runs, durable_at) in segments {
+        let runs = OffsetRuns::decode(Offset(first), &runs).context("a segment cannot be read")?;
+        rows.extend(runs.offsets().map(|offset| Row {
+            partition,
+            offset: offset.0,
+            key: Vec::new(),
+            state: HANDLED,
+            record_time: 0,
+            started_at: 0,
+            durable_at,
+        }));
+    }
+    Ok(rows)
 }
 
 /// The middle of a run.

@@ -173,7 +173,7 @@ fn table(plan: Plan, cells: &[Cell]) -> String {
         values.extend([
             cell.sum(|run| Some(run.lost)),
             cell.sum(|run| run.again),
-            cell.sum(|run| Some(run.inverted)),
+            cell.sum(|run| run.inverted),
             cell.sum(|run| Some(u64::from(run.cut))),
             cell.runs.iter().filter(|run| run.is_err()).count().to_string(),
         ]);
@@ -217,7 +217,7 @@ mod tests {
             cut: false,
             lost: 0,
             again: Some(0),
-            inverted: 0,
+            inverted: Some(0),
         }
     }
 

@@ -48,7 +48,8 @@ pub struct Measured {
     pub lost: u64,
     /// Calls of the handler beyond the needed ones; unknown when the run was cut.
     pub again: Option<u64>,
-    pub inverted: u64,
+    /// Unknown where no row tells of a message's key.
+    pub inverted: Option<u64>,
 }
 
 /// The latencies of a paced run.
@@ -61,8 +62,9 @@ pub struct HalfLoad {
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, a_second, own_us, database_us, lost, inverted, .. } = self;
-        let again = self.again.map_or_else(|| "?".to_owned(), |again| again.to_string());
+        let Self { name, a_second, own_us, database_us, lost, .. } = self;
+        let [again, inverted] =
+            [self.again, self.inverted].map(|count| count.map_or_else(|| "?".to_owned(), |count| count.to_string()));
         write!(f, "{name}: {a_second:.0} a second, own {own_us:.1} us, PostgreSQL {database_us:.1} us a message")?;
         if let Some(HalfLoad { a_second, p50_ms, p99_ms }) = self.half_load {
             write!(f, "; at {a_second:.0} a second p50 {p50_ms:.1} ms, p99 {p99_ms:.1} ms")?;
@@ -81,7 +83,7 @@ pub async fn run(contender: &'static Contender, plan: Plan, full: &str, own: Opt
     let measured = trial.through(plan).await;
     trial.end().await?;
     let mut measured = measured?;
-    if !plan.paced.is_zero() {
+    if !plan.paced.is_zero() && contender.keeps_rows() {
         let paced = topic("paced").await;
         let mut trial = Trial::start(contender, plan, &paced, own).await?;
         let half = trial.paced(plan, measured.a_second).await;
@@ -210,12 +212,12 @@ impl Trial {
                 // A HANDLED row without the effect is a loss too.
                 lost = lost.max(account.missing);
             }
-            ((!cut).then_some(account.again), account.inverted)
+            ((!cut).then_some(account.again), Some(account.inverted))
         } else {
             let handled = rows.iter().filter(|row| row.state == HANDLED).count() as u64;
             let needed = handled + (rows.len() as u64 - handled) * ATTEMPTS;
             let again = if cut { None } else { Some(self.running.calls().await?.saturating_sub(needed)) };
-            (again, inverted(&rows))
+            (again, self.contender.keeps_rows().then(|| inverted(&rows)))
         };
         Ok(Measured {
             name: self.contender.name,
