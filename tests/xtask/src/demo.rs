@@ -61,7 +61,7 @@ pub fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     steps::say("build the sample plugins");
     guests::run(root)?;
     must_be_free()?;
-    HostBuild::Optimised.build(root)?;
+    HostBuild::Quick.build(root)?;
     end_on_signal();
     let mut host = start(root)?;
     for plugin in PLUGINS {
@@ -112,7 +112,7 @@ fn start(root: &Path) -> Result<Process> {
     let directory = run_directory()?;
     let log = directory.join("courier.log");
     steps::say(&format!("start courier dev (its log: {})", log.display()));
-    let mut courier = Command::new(HostBuild::Optimised.program());
+    let mut courier = Command::new(HostBuild::Quick.program());
     // Ctrl-C reaches the whole process group. The host gets a group of its
     // own, so that it lives until the stream has ended and was drained.
     std::os::unix::process::CommandExt::process_group(&mut courier, 0);
@@ -126,7 +126,7 @@ fn start(root: &Path) -> Result<Process> {
 
 /// Builds a handler from its source and uploads it with `courier plugin push`.
 fn push(root: &Path, source: &str) -> Result<()> {
-    let mut courier = Command::new(HostBuild::Optimised.program());
+    let mut courier = Command::new(HostBuild::Quick.program());
     courier.current_dir(root).args(["--server", &format!("http://{ADDRESS}"), "plugin", "push", source, "--activate"]);
     steps::must(&format!("build and upload {source}"), &mut courier)
 }

@@ -30,8 +30,8 @@ pub fn cargo(root: &Path, arguments: &[&str]) -> Command {
 pub enum HostBuild {
     /// As it ships.
     Optimised,
-    /// Without optimisation, for tests: optimising the host takes minutes, and the tests
-    /// gain less than that by it.
+    /// Without optimisation, for tests and the demo: optimising the host takes minutes,
+    /// and they gain less than that by it.
     Quick,
 }
 
