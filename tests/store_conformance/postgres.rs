@@ -40,6 +40,46 @@ async fn hosts_that_start_together_migrate_once() {
     assert_eq!(number(&mut raw(&database).await, "SELECT count(*) FROM relay_shard").await, 64);
 }
 
+/// A session keeps the plan that it made while no delivery was open. With a plan that joins
+/// all open rows, each settle beside 20,000 parked ones would read all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_settle_reads_no_open_rows_but_its_own() {
+    const PARKED: i64 = 20_000;
+    let database = Database::create(Dialect::Postgres).await;
+    let store = database.open().await;
+    let mut owner = Owner::new(&store).await;
+    let mut watch = raw(&database).await;
+    // An analysis would have the statements planned anew.
+    database.execute("ALTER TABLE open_delivery SET (autovacuum_enabled = off)").await;
+    let mut offset = 0;
+    let mut settle_one = async || {
+        owner.settle(offset + 1, vec![handled(offset)]).await;
+        offset += 1;
+    };
+    for _ in 0..100 {
+        settle_one().await;
+    }
+    database
+        .execute(
+            "INSERT INTO open_delivery (position_id, record_offset, record_time, received_at, group_id, node_id, number,
+                 counted, state, held, message_id, type_name)
+             SELECT p.id, i, 0, 0, p.group_id, 1, 0, 0, 3, false, 'parked-' || i, ''
+             FROM position p, generate_series(1000000, 1019999) AS i",
+        )
+        .await;
+    let inserted = "SELECT coalesce(sum(n_tup_ins), 0)::bigint FROM pg_stat_user_tables WHERE relname LIKE 'delivery%'";
+    let begun = Instant::now();
+    // A session tells its statistics once a second, at the end of a transaction.
+    while number(&mut watch, inserted).await < 110 {
+        assert!(begun.elapsed() < SOON, "the sessions do not tell their statistics");
+        settle_one().await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let read =
+        "SELECT coalesce(sum(idx_tup_read), 0)::bigint FROM pg_stat_user_indexes WHERE relname = 'open_delivery'";
+    assert!(number(&mut watch, read).await < PARKED, "a settle reads what is parked");
+}
+
 /// The frozen host holds the lock of its position and goes no further, as under
 /// SIGSTOP: its future is kept and no longer polled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -100,7 +100,8 @@ impl SourceHash {
     #[must_use]
     pub fn of(source: &str) -> Self {
         thread_local! {
-            /// The last source and its hash: most messages in a row have one source, or none.
+            /// The last source and its hash: consecutive messages mostly have the same source,
+            /// or none.
             static LAST: RefCell<(String, SourceHash)> = RefCell::new((String::new(), SourceHash::computed("")));
         }
         LAST.with_borrow_mut(|(last, hash)| {
@@ -128,6 +129,8 @@ mod tests {
         assert_eq!(SourceHash::of("shop").0, i64::from_be_bytes(Sha256::digest(b"shop")[..8].try_into().unwrap()));
         assert_ne!(SourceHash::of("/eu"), SourceHash::of("/us"));
         assert_eq!(SourceHash::of(""), SourceHash(0xe3b0_c442_98fc_1c14_u64.cast_signed()));
+        let again = ["/eu", "/us", "/eu", "", "/eu", "/eu"];
+        assert_eq!(again.map(SourceHash::of), again.map(SourceHash::computed), "each source keeps its own hash");
     }
 
     #[test]

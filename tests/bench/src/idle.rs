@@ -14,7 +14,7 @@ const BINDINGS: usize = 10;
 /// Time limit for all groups to get their partitions.
 const JOIN_LIMIT: Duration = Duration::from_secs(120);
 /// How long the host settles down before it is measured.
-const QUIET: Duration = Duration::from_secs(10);
+const SETTLE_TIME: Duration = Duration::from_secs(10);
 
 /// Options of `idle`.
 #[derive(clap::Args)]
@@ -48,7 +48,7 @@ pub async fn run(arguments: &Arguments) -> Result<()> {
         if owned == BINDINGS * PARTITIONS as usize { Ok(()) } else { Err(format!("{owned} partitions")) }
     })
     .await;
-    tokio::time::sleep(QUIET).await;
+    tokio::time::sleep(SETTLE_TIME).await;
     let process = host.process_id().unwrap_or_default();
     let before = Used::now(process, Store::Postgres);
     tokio::time::sleep(Duration::from_secs(arguments.seconds)).await;

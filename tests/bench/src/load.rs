@@ -17,10 +17,13 @@ pub const PARTITIONS: i32 = 8;
 pub const KEYS: u64 = 1_000;
 /// Interval at which a paced producer sends records.
 const BEAT: Duration = Duration::from_millis(1);
-/// How long half of the load is looked for.
-pub const FINDING: Duration = Duration::from_secs(4);
+/// How long one rate is tried in the search for half load.
+const HALF_LOAD_SEARCH: Duration = Duration::from_secs(4);
+/// The share of busy processors from which they count as saturated: what a message costs
+/// cannot be told then.
+const SATURATED: f64 = 0.9;
 /// The first seconds of a paced run, which do not count.
-const WARM_UP: Duration = Duration::from_secs(2);
+const WARM_UP: Duration = Duration::from_secs(3);
 
 /// A paced run, once its records were produced.
 pub struct Paced {
@@ -186,21 +189,27 @@ impl Load {
         Ok(Paced { a_second, from, sent: self.sent })
     }
 
-    /// Finds half of the load that this machine sustains with everything on it: the rate at
-    /// which its processors are half busy, at most half of `a_second`, which a contender
-    /// had on a full topic. Producer and broker take part in the load of a paced run and
-    /// did not in that rate. Takes [`FINDING`], in which it produces.
+    /// Estimates half of the load that this machine sustains with everything on it: the
+    /// rate at which its processors are half busy, at most half of `a_second`, which a
+    /// contender had on a full topic. Producer and broker take part in the load of a paced
+    /// run and did not in that rate. It produces meanwhile, at half the rate once more as
+    /// long as the processors are saturated.
     ///
     /// # Errors
     /// When Kafka takes no more.
     fn find_half(&mut self, a_second: f64) -> Result<f64> {
-        let half = a_second / 2.0;
-        self.pace(half, FINDING / 2)?;
-        let (busy, all) = usage::machine();
-        self.pace(half, FINDING / 2)?;
-        let (busy_then, all_then) = usage::machine();
-        let share = (busy_then - busy).as_secs_f64() / (all_then - all).as_secs_f64().max(1e-3);
-        Ok(half * (0.5 / share.max(0.5)))
+        let mut tried = a_second / 2.0;
+        loop {
+            self.pace(tried, HALF_LOAD_SEARCH / 2)?;
+            let (busy, all) = usage::machine_times();
+            self.pace(tried, HALF_LOAD_SEARCH / 2)?;
+            let (busy_then, all_then) = usage::machine_times();
+            let share = (busy_then - busy).as_secs_f64() / (all_then - all).as_secs_f64().max(1e-3);
+            if share < SATURATED {
+                return Ok(tried * (0.5 / share.max(0.5)));
+            }
+            tried /= 2.0;
+        }
     }
 
     /// Waits until the broker has everything.

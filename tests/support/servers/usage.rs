@@ -33,7 +33,7 @@ pub fn cpu_of_threads(process: u32, name: &str) -> Duration {
 /// Processor time of all processes of the machine since it started, and the time of all
 /// its processors.
 #[must_use]
-pub fn machine() -> (Duration, Duration) {
+pub fn machine_times() -> (Duration, Duration) {
     // user nice system idle iowait irq softirq steal
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = stat.lines().next().unwrap_or_default();

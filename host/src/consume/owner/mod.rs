@@ -126,6 +126,7 @@ pub fn start(
         log_end: LogEndProbe::default(),
         ahead,
         rescuer: Rescuer::default(),
+        now: now(),
     };
     supervise::spawn(Task::PartitionOwner, owner.run(feed, inbox));
     handle
@@ -168,6 +169,9 @@ struct Owner {
     /// Copies parked records before Kafka removes them.
     preserver: Preserver,
     rescuer: Rescuer,
+    /// The time that the machine was told last. It does not go back within a batch of
+    /// events, in which some read the clock and others do not.
+    now: Timestamp,
 }
 
 impl Owner {
@@ -213,13 +217,13 @@ impl Owner {
                 }
                 mut next = inbox.recv() => {
                     // This task holds a sender, so the inbox never closes.
-                    let now = now();
+                    self.now = now();
                     for _ in 0..=MAX_MAIL {
                         let Some(mail) = next.take() else { break };
-                        self.take(mail, now, &mut deadline);
+                        self.take(mail, &mut deadline);
                         next = inbox.try_recv().ok();
                     }
-                    next.into_iter().for_each(|mail| self.take(mail, now, &mut deadline));
+                    next.into_iter().for_each(|mail| self.take(mail, &mut deadline));
                 }
                 () = sleep_until(deadline) => self.step(Event::Deadline),
                 () = sleep_for(due) => self.step(Event::Due),
@@ -254,16 +258,18 @@ impl Owner {
     }
 
     fn step(&mut self, event: Event<Box<FinishedAttempt>>) {
-        self.step_at(now(), event);
+        self.now = now();
+        self.step_on(event);
     }
 
-    /// Steps the machine for one of the events that were taken together at `now`.
-    fn step_at(&mut self, now: Timestamp, event: Event<Box<FinishedAttempt>>) {
-        self.machine.step(now, event, &mut self.actions);
+    /// Steps the machine for one of many events that are taken together, without reading
+    /// the clock for each.
+    fn step_on(&mut self, event: Event<Box<FinishedAttempt>>) {
+        self.machine.step(self.now, event, &mut self.actions);
     }
 
     fn receive(&mut self, records: Vec<BufferedRecord>) {
-        let now = now();
+        self.now = now();
         for buffered in records {
             let offset = buffered.offset;
             if let Some(types) = &self.bound.binding.types
@@ -271,7 +277,7 @@ impl Owner {
                 // The type of a record that is too large may stand in its body, which was not kept.
                 && !(buffered.record.left_out.is_some() && buffered.message().type_name.is_empty())
             {
-                self.step_at(now, Event::Skipped { offset });
+                self.step_on(Event::Skipped { offset });
                 continue;
             }
             let lane = LaneRule::of(&self.bound).lane_of_record(&buffered);
@@ -279,12 +285,12 @@ impl Owner {
             if self.machine.wants(offset) {
                 self.records.insert(offset, Arc::new(buffered));
             }
-            self.step_at(now, Event::Record { offset, lane, bytes });
+            self.step_on(Event::Record { offset, lane, bytes });
         }
         self.expected.store(self.machine.next().0, Ordering::Relaxed);
     }
 
-    fn take(&mut self, mail: OwnerMessage, now: Timestamp, deadline: &mut Option<tokio::time::Instant>) {
+    fn take(&mut self, mail: OwnerMessage, deadline: &mut Option<tokio::time::Instant>) {
         match mail {
             OwnerMessage::AttemptFinished(mut finished) => {
                 if finished.invoked {
@@ -297,7 +303,7 @@ impl Owner {
                     duplicates.decided(&finished);
                 }
                 let attempts = finished.attempts;
-                self.step_at(now, Event::AttemptFinished { offset, outcome, attempts, detail: finished });
+                self.step_on(Event::AttemptFinished { offset, outcome, attempts, detail: finished });
             }
             OwnerMessage::NotStarted(offset) => {
                 self.recalls.remove(&offset);

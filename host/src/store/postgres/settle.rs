@@ -265,7 +265,7 @@ async fn write_state(tx: &mut PgConnection, writes: &BTreeMap<(i32, &str), Optio
 /// all rows once before it inserts them, which costs a fifth of the insertion.
 async fn finish(tx: &mut PgConnection, batch: &Batch<'_>, deltas: &Deltas, node: i32) -> Result<(), StoreError> {
     let (ids, nexts): (Vec<i64>, Vec<i64>) = batch.next.iter().unzip();
-    let (range_of, first, last) = batch.finished.ranges();
+    let (range_position, first, last) = batch.finished.ranges();
     let DeltaColumns { group, sums: [handled, failed, waiting, push_fail, retrying, held] } = deltas.columns();
     let row = batch
         .finished
@@ -307,7 +307,7 @@ async fn finish(tx: &mut PgConnection, batch: &Batch<'_>, deltas: &Deltas, node:
         .bind(push_fail)
         .bind(retrying)
         .bind(held)
-        .bind(&range_of)
+        .bind(&range_position)
         .bind(&first)
         .bind(&last)
         .fetch_one(tx)

@@ -134,19 +134,27 @@ impl Deltas {
 /// open row. They are looked up one by one only when `$ranges` (arrays of positions, first
 /// and last offsets) has an open row at all: most batches meet none, and a look-up for each
 /// delivery costs as much as a tenth of its row.
+///
+/// `LATERAL` and `LIMIT` make both of them look-ups by the primary key, whatever the table
+/// held when the plan was made. A plan from an empty table would otherwise read all open
+/// rows into a hash table for each settle: 40 ms with 100,000 parked ones.
 macro_rules! count_open_rows {
     ($ranges:literal, $deliveries:literal) => {
         concat!(
             "CASE WHEN EXISTS (
                  SELECT FROM unnest(",
             $ranges,
-            ") AS r (position_id, first, last)
-                 JOIN open_delivery o ON o.position_id = r.position_id AND o.record_offset BETWEEN r.first AND r.last
+            ") AS r (position_id, first, last), LATERAL (
+                     SELECT FROM open_delivery o
+                     WHERE o.position_id = r.position_id AND o.record_offset BETWEEN r.first AND r.last LIMIT 1
+                 ) AS found
              ) THEN (
                  SELECT count(*) FROM unnest(",
             $deliveries,
-            ") AS f (position_id, record_offset)
-                 JOIN open_delivery o ON o.position_id = f.position_id AND o.record_offset = f.record_offset
+            ") AS f (position_id, record_offset), LATERAL (
+                     SELECT FROM open_delivery o
+                     WHERE o.position_id = f.position_id AND o.record_offset = f.record_offset LIMIT 1
+                 ) AS found
              ) ELSE 0 END"
         )
     };

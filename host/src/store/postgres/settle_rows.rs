@@ -121,16 +121,16 @@ impl<'a> FinalColumns<'a> {
             .bind(&self.message_id)
             .bind(&self.key)
             .bind(&self.type_name)
-            .bind(unless_null(&self.reason))
-            .bind(unless_null(&self.fingerprint))
-            .bind(unless_null(&self.record))
+            .bind(empty_if_all_null(&self.reason))
+            .bind(empty_if_all_null(&self.fingerprint))
+            .bind(empty_if_all_null(&self.record))
             .bind(&self.source_hash)
     }
 }
 
 /// The values of a column, or none if all are null: `unnest` fills a shorter array up
-/// with nulls. No outcome of a handled delivery has a reason, a fingerprint or a record.
-fn unless_null<T>(column: &[Option<T>]) -> &[Option<T>] {
+/// with nulls. A handled delivery has no reason, no fingerprint and no record.
+fn empty_if_all_null<T>(column: &[Option<T>]) -> &[Option<T>] {
     if column.iter().all(Option::is_none) { &[] } else { column }
 }
 

@@ -55,7 +55,7 @@ pub fn parse(line: &str) -> Option<Note> {
 /// When Kafka or the store fails.
 pub async fn run(contract: &Contract) -> Result<()> {
     let Contract { topic, database, work, effects, .. } = contract;
-    let store = Sink::open(database, 1, sink::USUAL).await?;
+    let store = Sink::open(database, 1, sink::UNNEST_IN_FROM).await?;
     let handler = Handler::new(*work, effects);
     tell(handler.calls());
     println!("{OPEN}");

@@ -48,7 +48,7 @@ type Batch = Vec<Record>;
 /// # Errors
 /// When Kafka or the database fails.
 pub async fn run(contract: Contract) -> Result<()> {
-    let store = Arc::new(Sink::open(&contract.database, u32::try_from(LINES)?, sink::STREAMED).await?);
+    let store = Arc::new(Sink::open(&contract.database, u32::try_from(LINES)?, sink::UNNEST_IN_SELECT).await?);
     let handler = Arc::new(Handler::new(contract.work, &contract.effects));
     tell(handler.calls());
     let consumer: Arc<BaseConsumer> = Arc::new(contract.consumer().create()?);

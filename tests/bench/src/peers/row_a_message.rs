@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// # Errors
 /// When Kafka or the database fails.
 pub async fn run(contract: Contract) -> Result<()> {
-    let store = Arc::new(Sink::open(&contract.database, PARTITIONS.unsigned_abs(), sink::USUAL).await?);
+    let store = Arc::new(Sink::open(&contract.database, PARTITIONS.unsigned_abs(), sink::UNNEST_IN_FROM).await?);
     let handler = Arc::new(Handler::new(contract.work, &contract.effects));
     tell(handler.calls());
     let contract = Arc::new(contract);

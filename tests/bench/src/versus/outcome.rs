@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use courier_core::message::Offset;
 use courier_core::offset_runs::OffsetRuns;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -70,9 +70,9 @@ pub async fn rows(pool: &PgPool, contender: &Contender, group: &str, topic: &str
 
 /// The messages of a group that have only a bit.
 async fn bits(pool: &PgPool, group: &str, topic: &str) -> Result<Vec<Row>> {
-    let segments: Vec<(i64, i64, Vec<u8>, i64)> = sqlx::query_as(
+    let segments: Vec<(i64, i64, Vec<u8>, i64, bool)> = sqlx::query_as(
         "SELECT p.partition::bigint, s.first_offset, s.runs,
-             (extract(epoch FROM pg_xact_commit_timestamp(s.xmin)) * 1000000)::bigint
+             (extract(epoch FROM pg_xact_commit_timestamp(s.xmin)) * 1000000)::bigint, s.compacted
          FROM handled_set s JOIN position p ON p.id = s.position_id JOIN consumer_group g ON g.id = p.group_id
          WHERE g.name = $1 AND p.topic = $2",
     )
@@ -82,7 +82,8 @@ async fn bits(pool: &PgPool, group: &str, topic: &str) -> Result<Vec<Row>> {
     .await
     .context("cannot read handled sets")?;
     let mut rows = Vec::new();
-    for (partition, first, runs, durable_at) in segments {
+    for (partition, first, runs, durable_at, is_compacted) in segments {
+        ensure!(!is_compacted, "the host joined the segments of a minute during the run, whose commit times are lost");
         let runs = OffsetRuns::decode(Offset(first), &runs).context("a segment cannot be read")?;
         rows.extend(runs.offsets().map(|offset| Row {
             partition,

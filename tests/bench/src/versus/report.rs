@@ -103,13 +103,13 @@ impl Report {
             &format!(
                 "- Each run: a topic of {PARTITIONS} partitions and {KEYS} keys filled before, a new group, a new \
                  database; PostgreSQL with fsync, one row of ten columns and four indexes a message, offsets committed \
-                 after it (Courier's own row is wider). Contenders in turn; median (least to greatest)."
+                 after it (Courier's own row is wider; with a bit a message it has no row). Contenders in turn; median (least to greatest)."
             ),
         );
         line(
             &mut text,
             "- Rates are those of the middle eight tenths of a run, by the commit times that PostgreSQL keeps. Losses \
-             are messages below a committed offset without a row; `again` counts calls of a handler beyond those that \
+             are messages below a committed offset without a row or a bit; `again` counts calls of a handler beyond those that \
              were needed; `inverted` counts messages of a key that were begun before an earlier one.",
         );
         if self.quick {
