@@ -56,8 +56,11 @@ const LATENCY_LOOK: Duration = Duration::from_millis(2);
 /// Messages a second where there are few: nothing waits for others.
 const SPARSE_MESSAGES_PER_SECOND: f64 = 10.0;
 
-/// The stages of a message's journey, as rows of the report.
-const STAGES: [(&str, fn(&Way) -> f64); 4] = [
+/// The name of a row of the report, and its figure.
+type Stage = (&'static str, fn(&Way) -> f64);
+
+/// The stages of a message's journey.
+const STAGES: [Stage; 4] = [
     ("    until it was received", |way| way.fetched),
     ("    until its handler began", |way| way.queued),
     ("    until its handler ended", |way| way.ran),

@@ -215,16 +215,8 @@ impl Owner {
                     let now = gate.borrow_and_update().clone();
                     self.gate_moved(&now);
                 }
-                mut next = inbox.recv() => {
-                    // This task holds a sender, so the inbox never closes.
-                    self.now = now();
-                    for _ in 0..=MAX_MAIL {
-                        let Some(mail) = next.take() else { break };
-                        self.take(mail, &mut deadline);
-                        next = inbox.try_recv().ok();
-                    }
-                    next.into_iter().for_each(|mail| self.take(mail, &mut deadline));
-                }
+                // This task holds a sender, so the inbox never closes.
+                Some(first) = inbox.recv() => self.take_all(first, &mut inbox, &mut deadline),
                 () = sleep_until(deadline) => self.step(Event::Deadline),
                 () = sleep_for(due) => self.step(Event::Due),
                 () = sleep_until(look_at) => {
@@ -288,6 +280,21 @@ impl Owner {
             self.step_on(Event::Record { offset, lane, bytes });
         }
         self.expected.store(self.machine.next().0, Ordering::Relaxed);
+    }
+
+    /// Takes a message and those behind it, at most [`MAX_MAIL`].
+    fn take_all(
+        &mut self,
+        first: OwnerMessage,
+        inbox: &mut mpsc::UnboundedReceiver<OwnerMessage>,
+        deadline: &mut Option<tokio::time::Instant>,
+    ) {
+        self.now = now();
+        self.take(first, deadline);
+        for _ in 1..MAX_MAIL {
+            let Ok(mail) = inbox.try_recv() else { break };
+            self.take(mail, deadline);
+        }
     }
 
     fn take(&mut self, mail: OwnerMessage, deadline: &mut Option<tokio::time::Instant>) {
