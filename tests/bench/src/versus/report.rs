@@ -223,9 +223,10 @@ mod tests {
 
     #[test]
     fn the_report_tells_ratios_and_runs_that_failed() {
-        let mut own = Cell::new(&CONTENDERS[0]);
+        let of = |name: &str| Cell::new(CONTENDERS.iter().find(|contender| contender.name == name).unwrap());
+        let mut own = of("courier-reused");
         own.runs = vec![Ok(measured("courier-reused", 300.0)), Ok(measured("courier-reused", 500.0))];
-        let mut other = Cell::new(&CONTENDERS[2]);
+        let mut other = of("rust-batched");
         other.runs = vec![Ok(measured("rust-batched", 150.0)), Err("it ended\nlog".to_owned())];
         let mut report = Report::new(2, false, false);
         let limit = Duration::from_secs(1);
