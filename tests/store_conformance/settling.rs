@@ -118,6 +118,7 @@ pub async fn an_outcome_must_know_whether_it_has_an_open_row(database: Database)
     assert!(owner.delivery(0).await.is_none(), "nothing of a refused settle is written");
     assert_eq!(store.state_get(GROUP, "key").await.unwrap(), None);
     assert_eq!(store.sequence(owner.writer).await.unwrap(), 1);
+    assert_eq!(owner.claim_again().await.next, Offset(2));
     owner.settle(3, vec![handled(0), handled(2)]).await;
     assert_eq!(owner.delivery(1).await.map(|row| row.state), Some(State::Committed), "a row between others stays");
     assert_eq!(owner.claim_again().await.next, Offset(3));
