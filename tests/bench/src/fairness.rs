@@ -17,7 +17,7 @@ use courier_tests::{Host, guest, scripted_binding, unique, usage, wait_until};
 use reqwest::Method;
 
 use crate::StoreName;
-use crate::load::{Load, topic};
+use crate::load::{Load, Paced, topic};
 use crate::processors::Processors;
 use crate::progress::{Progress, Seen, now};
 use crate::stored::{Stored, Way, quantile_of, ways};
@@ -50,8 +50,6 @@ pub struct Arguments {
     shared: bool,
 }
 
-/// The first seconds of a measurement, which do not count.
-const WARM_UP: Duration = Duration::from_secs(2);
 /// Interval between two reads of the positions while messages are timed.
 const LOOK: Duration = Duration::from_millis(2);
 /// Least number of unread records of a hostile group, and the number of records
@@ -245,25 +243,20 @@ impl std::fmt::Display for Percentiles {
 async fn p99(stored: &Stored, place: &Place, a_second: f64, lasting: Duration) -> Result<Percentiles> {
     let before = stored.positions(&place.group, &place.topic).await?.values().sum::<i64>().unsigned_abs();
     let mut load = Load::new(&place.topic, body("ok"))?;
-    let begun = now();
-    let from = begun + i64::try_from(WARM_UP.as_micros()).unwrap_or_default();
-    let mut producing = tokio::task::spawn_blocking(move || {
-        load.pace(a_second, WARM_UP + lasting)?;
-        anyhow::Ok(load.sent())
-    });
-    let (mut sights, mut sent): (Vec<Seen>, _) = (Vec::new(), None);
-    loop {
+    let mut producing = tokio::task::spawn_blocking(move || load.pace_warm(a_second, lasting));
+    let begun = Instant::now();
+    let (mut sights, mut paced): (Vec<Seen>, _) = (Vec::new(), None);
+    let Paced { from, .. } = loop {
         let next = stored.positions(&place.group, &place.topic).await?;
         sights.push(Seen { at: now(), next });
-        match sent {
-            None if producing.is_finished() => sent = Some((&mut producing).await??),
-            Some(sent) if sights.last().is_some_and(|seen| seen.done() >= before + sent) => break,
-            _ => {}
+        match paced.take() {
+            None if producing.is_finished() => paced = Some((&mut producing).await??),
+            Some(done) if sights.last().is_some_and(|seen| seen.done() >= before + done.sent) => break done,
+            other => paced = other,
         }
-        let late = now() - from > i64::try_from((LIMIT + lasting).as_micros()).unwrap_or(i64::MAX);
-        ensure!(!late, "the group does not keep up with {a_second:.0} messages a second");
+        ensure!(begun.elapsed() < LIMIT + lasting, "the group does not keep up with {a_second:.0} messages a second");
         tokio::time::sleep(LOOK).await;
-    }
+    };
     let rows = stored.rows_of_host(&place.group, &place.topic, from).await?;
     Percentiles::of(&ways(&rows, &sights, from)).context("nothing was measured after the warm-up")
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use courier_tests::{kafka, kafka_client, unique, usage};
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
@@ -22,6 +22,9 @@ const HALF_LOAD_SEARCH: Duration = Duration::from_secs(4);
 /// The share of busy processors from which they count as saturated: what a message costs
 /// cannot be told then.
 const SATURATED: f64 = 0.9;
+/// Rates that are tried, each half of the one before: other programs may keep the processors
+/// busy.
+const MAX_RATES_TRIED: u32 = 6;
 /// The first seconds of a paced run, which do not count.
 const WARM_UP: Duration = Duration::from_secs(3);
 
@@ -192,14 +195,14 @@ impl Load {
     /// Estimates half of the load that this machine sustains with everything on it: the
     /// rate at which its processors are half busy, at most half of `a_second`, which a
     /// contender had on a full topic. Producer and broker take part in the load of a paced
-    /// run and did not in that rate. It produces meanwhile, at half the rate once more as
-    /// long as the processors are saturated.
+    /// run and did not in that rate. It produces meanwhile, at half the rate once more
+    /// while the processors are saturated.
     ///
     /// # Errors
-    /// When Kafka takes no more.
+    /// When Kafka takes no more, or the processors are saturated at every rate.
     fn find_half(&mut self, a_second: f64) -> Result<f64> {
         let mut tried = a_second / 2.0;
-        loop {
+        for _ in 0..MAX_RATES_TRIED {
             self.pace(tried, HALF_LOAD_SEARCH / 2)?;
             let (busy, all) = usage::machine_times();
             self.pace(tried, HALF_LOAD_SEARCH / 2)?;
@@ -210,6 +213,7 @@ impl Load {
             }
             tried /= 2.0;
         }
+        bail!("the processors are busy also with {tried:.0} messages a second: end what runs beside the benchmark")
     }
 
     /// Waits until the broker has everything.

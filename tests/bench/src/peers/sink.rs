@@ -17,12 +17,14 @@ const COLUMNS: &str = "INSERT INTO delivery (position_id, record_offset, message
                        received_at, started_at, settled_at) ";
 
 /// The arrays of a statement as rows, as the guides of PostgreSQL and sqlx have it.
-pub const UNNEST_IN_FROM: &str = "SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], $5::smallint[], \
-                         $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])";
+pub const UNNEST_IN_FROM: &str = "SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[], \
+                                  $5::smallint[], $6::text[], $7::bigint[], $8::bigint[], $9::bigint[], \
+                                  $10::bigint[])";
 /// The same without a store for the rows in between, which is how the host writes them.
 pub const UNNEST_IN_SELECT: &str = "SELECT unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::text[]), \
-                            unnest($4::bytea[]), unnest($5::smallint[]), unnest($6::text[]), unnest($7::bigint[]), \
-                            unnest($8::bigint[]), unnest($9::bigint[]), unnest($10::bigint[])";
+                                    unnest($4::bytea[]), unnest($5::smallint[]), unnest($6::text[]), \
+                                    unnest($7::bigint[]), unnest($8::bigint[]), unnest($9::bigint[]), \
+                                    unnest($10::bigint[])";
 
 /// A record's part of its row.
 #[derive(Debug)]

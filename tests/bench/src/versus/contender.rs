@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use courier::config::Trace;
 use courier_tests::servers::process::{Process, run_directory};
 use courier_tests::servers::setup::target_directory;
 use courier_tests::{Host, guest};
@@ -37,24 +38,6 @@ enum Program {
     JavaScript(&'static str),
     /// `peers/python`.
     Python,
-}
-
-/// What a group of Courier keeps of a message that was handled at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trace {
-    /// A row, as every peer does.
-    All,
-    /// A bit: `trace = "failures"`.
-    Failures,
-}
-
-impl Trace {
-    fn word(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Failures => "failures",
-        }
-    }
 }
 
 use Workload::{W1, W3, W4};
@@ -134,9 +117,9 @@ async fn host(isolation: &str, trace: Trace, contract: &Contract) -> Result<Host
     let allowed = effects.strip_prefix("http://").unwrap_or("127.0.0.1:9");
     let binding = format!(
         "group = \"{group}\"\ntopics = [\"{topic}\"]\nplugin = \"{plugin}\"\nisolation = \"{isolation}\"\n\
-         trace = \"{}\"\n[binding.retry]\nmax_attempts = {ATTEMPTS}\ninitial = \"{wait}ms\"\nmultiplier = 1\njitter = 0\n\
+         trace = {}\n[binding.retry]\nmax_attempts = {ATTEMPTS}\ninitial = \"{wait}ms\"\nmultiplier = 1\njitter = 0\n\
          [binding.config]\nwork = \"{}\"\neffects = \"{effects}\"\n[binding.http]\nallow = [\"{allowed}\"]",
-        trace.word(),
+        serde_json::to_string(&trace)?,
         work.name()
     );
     let host = Host::builder(group).store_url(database).binding(&binding).start().await;
